@@ -1,0 +1,73 @@
+"""What may be read from and written to: the contracts that transports and the store fulfil."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+    from lading.manifest import Descriptor, Document
+
+Progress = Callable[[int], None]
+"""Called with the number of bytes of the current blob that are through, counted from its start."""
+
+
+class ByteReader(Protocol):
+    """A stream of bytes; closing it releases what is behind it."""
+
+    def read(self, size: int = -1, /) -> bytes | None:
+        """Return up to `size` bytes; b"" at the end."""
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Fill the buffer from its start and return the number of bytes; 0 at the end."""
+
+    def close(self) -> None:
+        """Release the stream; harmless when repeated."""
+
+
+class RangeReader(Protocol):
+    """Random access to one file, wherever it lies. Header readers need no more than this."""
+
+    @property
+    def name(self) -> str:
+        """What messages call the file."""
+
+    @property
+    def size(self) -> int:
+        """The file's whole size in bytes."""
+
+    def read_at(self, offset: int, length: int, /) -> bytes:
+        """Return `length` bytes from `offset` on; fewer only where the file ends."""
+
+    def close(self) -> None:
+        """Release the file; harmless when repeated."""
+
+
+class Source(Protocol):
+    """A place to read an artifact from. What it returns has been held to its digest."""
+
+    def document(self, name: str, /) -> Document:
+        """Return the manifest or index under a tag or digest; raises NotFoundError."""
+
+    def open(self, blob: Descriptor, /, offset: int = 0) -> ByteReader:
+        """Stream a blob from `offset` on. Read from 0, its end raises unless size and digest are right;
+        from elsewhere the caller verifies, who alone has the bytes before.
+        """
+
+    def ranges(self, blob: Descriptor, /) -> RangeReader:
+        """Return random access to a blob, without verification."""
+
+
+class Target(Protocol):
+    """A place to write an artifact to."""
+
+    def has(self, blob: Descriptor, /) -> bool:
+        """Say whether the blob is there, whole."""
+
+    def put_blob(self, blob: Descriptor, source: Source, progress: Progress, /) -> str:
+        """Write a blob from `source`, verified; return "" or why no byte was moved ("mounted")."""
+
+    def put_document(self, document: Document, tag: str | None, /) -> None:
+        """Write a manifest or index whose blobs are all there, and name it."""

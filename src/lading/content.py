@@ -52,8 +52,10 @@ class Source(Protocol):
         """Return the manifest or index under a tag or digest; raises NotFoundError."""
 
     def open(self, blob: Descriptor, /, offset: int = 0) -> ByteReader:
-        """Stream a blob from `offset` on. Read from 0, its end raises unless size and digest are right;
-        from elsewhere the caller verifies, who alone has the bytes before.
+        """Stream a blob from `offset` on.
+
+        Read from 0, its end raises unless size and digest are right; read from elsewhere,
+        the caller verifies, who alone has the bytes before.
         """
 
     def ranges(self, blob: Descriptor, /) -> RangeReader:

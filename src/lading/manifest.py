@@ -7,9 +7,9 @@ manifest and an index (CVE-2021-41190). Its digest is that of the bytes as they 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -17,16 +17,20 @@ from lading import media
 from lading.digest import Digest
 from lading.errors import FormatError, IntegrityError
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
 MAX_DOCUMENT = 4 * 1024 * 1024
 """Bytes; what distribution-spec says every registry must accept, and the most that we read."""
 
 _MAX_SIZE = 2**63 - 1
-_KINDS = {
+MANIFEST_KINDS = {
     media.OCI_MANIFEST: "manifest",
     media.DOCKER_MANIFEST: "manifest",
     media.OCI_INDEX: "index",
     media.DOCKER_MANIFEST_LIST: "index",
 }
+"""Which of the two documents a media type stands for."""
 
 
 class Platform(msgspec.Struct, frozen=True, rename={"os_version": "os.version"}, omit_defaults=True):
@@ -183,12 +187,16 @@ def parse_document(raw: bytes, *, name: str, media_type: str | None = None, dige
         raise IntegrityError(msg, hint="the source does not hold what it names")
     tree = _tree(raw, name)
     said = tree.get("mediaType")
-    if said is not None and media_type in _KINDS and said != media_type:
+    if said is not None and media_type in MANIFEST_KINDS and said != media_type:
         msg = f"the manifest of {name} was sent as {media_type} but says it is {said}"
         raise FormatError(msg, hint="a document with two types is not trusted")
     kind_type = said if said is not None else media_type
-    kind = _KINDS.get(str(kind_type)) if kind_type is not None else ("index" if "manifests" in tree else "manifest")
-    if kind is None and said is None and media_type not in _KINDS:
+    kind = (
+        MANIFEST_KINDS.get(str(kind_type))
+        if kind_type is not None
+        else ("index" if "manifests" in tree else "manifest")
+    )
+    if kind is None and said is None and media_type not in MANIFEST_KINDS:
         # A server's own Content-Type (application/json, say) proves nothing: the shape decides.
         kind = "index" if "manifests" in tree else "manifest"
         kind_type = None
@@ -199,7 +207,9 @@ def parse_document(raw: bytes, *, name: str, media_type: str | None = None, dige
     if stranger in tree:
         msg = f"the {kind} of {name} also has `{stranger}`: it could be read as two things"
         raise FormatError(msg, hint="a document with two readings is not trusted (CVE-2021-41190)")
-    wire = _decode(raw, kind, name)
+    decoder: msgspec.json.Decoder[Any] = _MANIFEST if kind == "manifest" else _INDEX
+    with _wire_errors(f"the {kind} of {name}"):
+        wire: _ManifestWire | _IndexWire = decoder.decode(raw)
     if wire.schema_version != 2:  # noqa: PLR2004 - the only version that the specification defines
         msg = f"the {kind} of {name} has schemaVersion {wire.schema_version}"
         raise FormatError(msg, hint="only version 2 exists in OCI and Docker's current format")
@@ -213,6 +223,12 @@ def parse_document(raw: bytes, *, name: str, media_type: str | None = None, dige
             artifact_type=wire.artifact_type,
         )
     return Manifest._of(raw, actual, str(kind_type or media.OCI_MANIFEST), wire)  # noqa: SLF001 - same module
+
+
+def decode_descriptor(tree: object, *, name: str) -> Descriptor:
+    """Read one descriptor from decoded JSON found in `name`; raises FormatError."""
+    with _wire_errors(f"a descriptor in {name}"):
+        return msgspec.convert(tree, Descriptor, dec_hook=_decode_hook)
 
 
 def expect_manifest(document: Document, name: str) -> Manifest:
@@ -248,17 +264,19 @@ def _not_json_hint(raw: bytes) -> str:
     return "the source sent something else than a manifest"
 
 
-def _decode(raw: bytes, kind: str, name: str) -> _ManifestWire | _IndexWire:
+@contextmanager
+def _wire_errors(thing: str) -> Iterator[None]:
     try:
-        return _MANIFEST.decode(raw) if kind == "manifest" else _INDEX.decode(raw)
+        yield
     except FormatError as error:
-        msg = f"the {kind} of {name}: {error.message}"
+        msg = f"{thing}: {error.message}"
         raise FormatError(msg, hint=error.hint) from error
     except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as error:
-        if isinstance(error.__cause__, FormatError):
-            msg = f"the {kind} of {name}: {error.__cause__.message}"
-            raise FormatError(msg, hint=error.__cause__.hint) from error
-        msg = f"the {kind} of {name} is malformed: {error}"
+        cause = error.__cause__
+        if isinstance(cause, FormatError):
+            msg = f"{thing}: {cause.message}"
+            raise FormatError(msg, hint=cause.hint) from error
+        msg = f"{thing} is malformed: {error}"
         raise FormatError(msg) from error
 
 

@@ -1,0 +1,165 @@
+"""The store: an OCI image layout on disk (image-layout.md) that skopeo, umoci and oras can read.
+
+    oci-layout  index.json  blobs/<alg>/<hex>          the layout
+    ingest/     parts being received                    links/   stamps of files packed by link
+    leases/     what running commands need              locks/   files to lock
+    models/     named files for runtimes                cache/   what can be made again
+
+It is a `Source` and a `Target`, so pull and push are copies from and to it.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from lading import fs, media
+from lading.digest import Digest
+from lading.errors import NotFoundError, UsageError
+from lading.manifest import MAX_DOCUMENT, Descriptor, Document, Index, parse_document
+from lading.reference import is_tag_name
+from lading.store.blobs import Adopted, Blobs
+from lading.store.index import Tag, TagIndex
+from lading.store.lease import Lease
+from lading.store.views import make_view
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from lading.content import ByteReader, Progress, RangeReader, Source
+
+__all__ = ["Adopted", "Blobs", "Lease", "Store", "Tag"]
+
+
+class Store:
+    """One store. Opening it touches nothing; the first write makes the layout."""
+
+    __slots__ = ("blobs", "index", "root")
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.blobs = Blobs(root)
+        self.index = TagIndex(root, root / "locks" / "index")
+
+    # -- names ---------------------------------------------------------------
+
+    def tags(self) -> tuple[Tag, ...]:
+        """Return all names, oldest first."""
+        return self.index.tags()
+
+    def find(self, name: str) -> Tag | None:
+        """Return what a name points at, or None. `host/repo` means `host/repo:latest` when that is there."""
+        return self.index.find(name) or self.index.find(f"{name}:latest")
+
+    def tag(self, name: str, document: Document, annotations: Mapping[str, str] | None = None) -> None:
+        """Name a document that is in the store; raises UsageError for a name that cannot be one."""
+        if not is_tag_name(name):
+            msg = f"`{name}` cannot be the name of a model"
+            raise UsageError(msg, hint="letters and digits, joined by single `-`, `.`, `_`, `:`, `@` or `/`")
+        self.prepare()
+        self.index.set(name, document.descriptor, annotations or {})
+
+    def untag(self, name: str) -> None:
+        """Drop a name; what it pointed at stays until `prune`."""
+        tag = self.find(name)
+        self.index.remove(tag.name if tag else name)
+
+    # -- Source --------------------------------------------------------------
+
+    def document(self, name: str, /) -> Document:
+        """Return the manifest or index under a tag or digest; raises NotFoundError."""
+        tag = self.find(name)
+        if tag is None and ":" in name and name.partition(":")[0] in ("sha256", "sha512"):
+            return self._document(Digest(name), None, name)
+        if tag is None:
+            msg = f"no model is named `{name}` in the store"
+            raise NotFoundError(msg, hint="`lading list` shows what is there")
+        return self._document(tag.descriptor.digest, tag.descriptor.media_type, name)
+
+    def open(self, blob: Descriptor, /, offset: int = 0) -> ByteReader:
+        """Stream a blob; read from 0, its end raises unless size and digest are right."""
+        return self.blobs.open(blob, offset)
+
+    def ranges(self, blob: Descriptor, /) -> RangeReader:
+        """Return random access to a blob."""
+        return self.blobs.ranges(blob, blob.annotations.get(media.FILE_PATH, blob.digest.short))
+
+    def read(self, blob: Descriptor, *, limit: int = MAX_DOCUMENT) -> bytes:
+        """Return a small blob whole and verified."""
+        return self.blobs.read(blob, limit)
+
+    def _document(self, digest: Digest, media_type: str | None, name: str) -> Document:
+        descriptor = self.blobs.open_file(digest)
+        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
+            raw = file.read(MAX_DOCUMENT + 1)
+        return parse_document(raw, name=name, media_type=media_type, digest=digest)
+
+    # -- Target --------------------------------------------------------------
+
+    def has(self, blob: Descriptor, /) -> bool:
+        """Say whether the blob is there, whole and unchanged."""
+        return self.blobs.has(blob)
+
+    def put_blob(self, blob: Descriptor, source: Source, progress: Progress, /) -> str:
+        """Receive a blob, verified; return "present" if another process was quicker."""
+        self.prepare()
+        return self.blobs.receive(blob, source, progress)
+
+    def put_document(self, document: Document, tag: str | None, /) -> None:
+        """Write a manifest or index whose blobs are all there, and name it."""
+        self.put_bytes(document.raw)
+        if tag is not None:
+            self.tag(tag, document)
+
+    def put_bytes(self, data: bytes) -> Digest:
+        """Write a small blob of our own making."""
+        self.prepare()
+        return self.blobs.add(data)
+
+    # -- upkeep --------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Make the folders of a store and its layout files, unless they are there."""
+        if (self.root / "oci-layout").exists() and (self.root / "locks").is_dir() and self.leases.is_dir():
+            return
+        for name in ("locks", "leases", "ingest", "cache", "blobs/sha256"):
+            fs.make_folder(self.root / name)
+        self.index.create()
+
+    @property
+    def leases(self) -> Path:
+        """The folder of the leases."""
+        return self.root / "leases"
+
+    @property
+    def gate(self) -> Path:
+        """The file that a collection locks exclusively, and everybody who takes a lease shares."""
+        return self.root / "locks" / "gate"
+
+    @contextmanager
+    def lease(self, digests: Iterable[Digest] = ()) -> Iterator[Lease | None]:
+        """Keep digests from collection during the block; None from a store that cannot be written to."""
+        if self.root.exists() and not os.access(self.root, os.W_OK):
+            yield None
+            return
+        with ExitStack() as stack:
+            self.prepare()
+            lease = stack.enter_context(Lease(self.leases, self.gate))
+            lease.add(digests)
+            yield lease
+
+    def reach(self, document: Document) -> Iterator[Descriptor]:
+        """Yield everything a document reaches and the store holds of it, itself first."""
+        yield document.descriptor
+        if isinstance(document, Index):
+            for entry in document.manifests:
+                if self.blobs.path(entry.digest).exists():
+                    yield from self.reach(self._document(entry.digest, entry.media_type, str(entry.digest)))
+        else:
+            yield from document.blobs
+
+    def view(self, digest: Digest, files: Iterable[tuple[str, Descriptor]]) -> Path:
+        """Return the folder that holds a model's files under their own names, for a runtime."""
+        return make_view(self.root, self.blobs, digest, files)

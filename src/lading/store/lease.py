@@ -1,0 +1,67 @@
+"""Leases: promises that a blob is about to be referenced, or in use, and must not be collected.
+
+A lease is a file under `leases/` that lists digests and is flocked by its holder. The kernel drops
+the lock with the process, so the lease of a dead one counts for nothing and is swept by `prune`.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
+
+from lading import fs
+from lading.digest import Digest
+from lading.errors import FormatError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+
+class Lease:
+    """Keeps the digests added to it from collection while it is open; a context manager.
+
+    Taking one waits for a running collection; from then on whatever is found in the store and
+    added here first stays there.
+    """
+
+    __slots__ = ("_descriptor", "_gate", "_path")
+
+    def __init__(self, folder: Path, gate: Path) -> None:
+        self._gate = gate
+        self._path = folder / f"{uuid.uuid4().hex}.lease"
+        self._descriptor = -1
+
+    def __enter__(self) -> Self:
+        with fs.Lock(self._gate, "the store", shared=True):
+            self._descriptor = fs.create_locked(self._path)
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        fs.remove(self._path)
+        os.close(self._descriptor)
+        self._descriptor = -1
+
+    def add(self, digests: Iterable[Digest]) -> None:
+        """Protect these too."""
+        lines = "".join(f"{digest}\n" for digest in digests).encode()
+        with fs.Lock(self._gate, "the store", shared=True):
+            fs.append(self._descriptor, lines, self._path)
+
+
+def living(folder: Path) -> Iterator[Digest]:
+    """Yield all digests under a living lease and remove the leases of the dead.
+
+    Call it with the store's gate held exclusively, so that no lease is half made.
+    """
+    for path in sorted(folder.glob("*.lease")):
+        lines = fs.read_if_locked(path)
+        if lines is None:
+            fs.remove(path)
+            continue
+        for line in lines.decode("ascii", "replace").splitlines():
+            # A line that a full disk cut short names no blob; its holder was told of the failure.
+            with suppress(FormatError):
+                yield Digest(line)

@@ -1,12 +1,13 @@
 """Train the storyteller: a small Llama-architecture model of King James English.
 
-Development only. It needs torch, transformers, sentencepiece and safetensors; nothing else in
-this repository does. README.md tells how the text file is made and how the script is called.
+Development only: it needs torch, transformers, sentencepiece and safetensors.
+README.md tells how the text file is made and how the script is called.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import itertools
 import json
 import math
@@ -21,6 +22,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, LlamaTokenizer
 VOCABULARY = 1024
 CONTEXT = 512
 BOS, EOS = 1, 2
+WARM_UP = 100  # steps
 
 # Plain continuation: the messages, whatever their role, are one text which the model goes on with.
 CHAT_TEMPLATE = (
@@ -28,6 +30,20 @@ CHAT_TEMPLATE = (
     "{{ message['content'] | trim }}{% if not loop.last %}{{ ' ' }}{% endif %}"
     "{% endfor %}"
 )
+
+TOKENIZER = {
+    "tokenizer_class": "LlamaTokenizer",
+    "unk_token": "<unk>",
+    "bos_token": "<s>",
+    "eos_token": "</s>",
+    "add_bos_token": True,
+    "add_eos_token": False,
+    # A space goes before the text after <s> too, as llama.cpp does it.
+    "legacy": True,
+    "clean_up_tokenization_spaces": False,
+    "model_max_length": CONTEXT,
+    "chat_template": CHAT_TEMPLATE,
+}
 
 Chapter = list[list[int]]
 
@@ -41,9 +57,10 @@ def read_chapters(text: Path) -> list[list[str]]:
 
 def train_tokenizer(chapters: list[list[str]], out: Path) -> sentencepiece.SentencePieceProcessor:
     """Train a SentencePiece BPE vocabulary, the only kind that llama.cpp calls "llama"."""
+    writer = io.BytesIO()  # with model_prefix the file would hold the path it was written to
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=itertools.chain.from_iterable(chapters),
-        model_prefix=str(out / "tokenizer"),
+        model_writer=writer,
         model_type="bpe",
         vocab_size=VOCABULARY,
         # llama.cpp needs the 256 byte pieces for characters that the vocabulary lacks.
@@ -55,8 +72,8 @@ def train_tokenizer(chapters: list[list[str]], out: Path) -> sentencepiece.Sente
         num_threads=1,
         minloglevel=1,
     )
-    (out / "tokenizer.vocab").unlink()
-    return sentencepiece.SentencePieceProcessor(model_file=str(out / "tokenizer.model"))
+    (out / "tokenizer.model").write_bytes(writer.getvalue())
+    return sentencepiece.SentencePieceProcessor(model_proto=writer.getvalue())
 
 
 def one_epoch(chapters: list[Chapter], rng: random.Random) -> list[int]:
@@ -109,16 +126,13 @@ def train(model: LlamaForCausalLM, chapters: list[Chapter], args: argparse.Names
     vectors = [p for p in model.parameters() if p.dim() == 1]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": vectors, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=args.rate, betas=(0.9, 0.95))
-    warm_up = 100
 
     def schedule(step: int) -> float:
-        if step < warm_up:
-            return (step + 1) / warm_up
-        done = (step - warm_up) / max(1, args.steps - warm_up)
-        return 0.5 * (1 + math.cos(math.pi * done))
+        done = max(0, step - WARM_UP) / max(1, args.steps - WARM_UP)
+        return min(1, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * done))
 
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
-    rng = random.Random(args.seed)  # noqa: S311 - a fixed order is the point
+    rng = random.Random(args.seed)
     epochs = (rows(one_epoch(chapters, rng)).split(args.batch) for _ in itertools.count())
     losses: list[float] = []
     begun = time.monotonic()
@@ -133,8 +147,7 @@ def train(model: LlamaForCausalLM, chapters: list[Chapter], args: argparse.Names
         if len(losses) % 100 == 0:
             mean = sum(losses[-100:]) / 100
             print(f"step {len(losses)}: loss {mean:.3f}, {time.monotonic() - begun:.0f} s", flush=True)
-    last = losses[-100:]
-    return sum(last) / len(last)
+    return sum(losses[-100:]) / len(losses[-100:])
 
 
 def save(model: LlamaForCausalLM, out: Path) -> None:
@@ -142,31 +155,27 @@ def save(model: LlamaForCausalLM, out: Path) -> None:
     model.generation_config.do_sample = True
     model.generation_config.temperature = 0.7
     model.to(torch.bfloat16).save_pretrained(out)
-    # "legacy" puts a space before the text also after <s>, which llama.cpp does always.
-    tokenizer = LlamaTokenizer.from_pretrained(
-        out, legacy=True, add_bos_token=True, add_eos_token=False
-    )
-    tokenizer.chat_template = CHAT_TEMPLATE
-    tokenizer.model_max_length = CONTEXT
-    # In tokenizer_config.json, not in a file beside it: older readers look only there.
-    tokenizer.save_pretrained(out, save_jinja_files=False)
+    (out / "model.safetensors").chmod(0o644)
+    # A tokenizer.json of an earlier run would be read in place of the new tokenizer.model.
+    (out / "tokenizer.json").unlink(missing_ok=True)
+    LlamaTokenizer.from_pretrained(out, **TOKENIZER).save_pretrained(out, save_jinja_files=False)
+    # Over what transformers wrote, for it leaves out add_bos_token and legacy.
+    text = json.dumps(TOKENIZER, indent=2)
+    (out / "tokenizer_config.json").write_text(text + "\n", "utf-8")
 
 
 def main() -> None:
     """Read the command line and write the model files."""
-    here = Path(__file__).parent
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("text", type=Path, help="output of: bible -f Gen1:1-Rev22:21")
-    parser.add_argument("--out", type=Path, default=here)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     parser.add_argument("--steps", type=int, default=4500)
     parser.add_argument("--batch", type=int, default=4, help="rows of 512 tokens per step")
     parser.add_argument("--rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=1611)
-    parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(args.seed)
-    torch.set_num_threads(args.threads)
     torch.use_deterministic_algorithms(mode=True)
 
     text = read_chapters(args.text)
@@ -176,14 +185,12 @@ def main() -> None:
     unseen = chapters[20::40]
     del chapters[20::40]
     model = make_model()
-    facts = {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "tokens": sum(len(verse) for chapter in chapters for verse in chapter),
-    }
+    facts: dict[str, float] = {"parameters": sum(p.numel() for p in model.parameters())}
+    facts["tokens"] = sum(len(verse) for chapter in chapters for verse in chapter)
     print(json.dumps(facts), flush=True)
     facts["loss"] = round(train(model, chapters, args), 3)
     with torch.no_grad():
-        batches = rows(one_epoch(unseen, random.Random(args.seed)))  # noqa: S311
+        batches = rows(one_epoch(unseen, random.Random(args.seed)))
         facts["loss on unseen text"] = round(loss_of(model.eval(), batches).item(), 3)
     save(model, args.out)
     print(json.dumps(facts))

@@ -5,13 +5,14 @@
     leases/     what running commands need              locks/   files to lock
     models/     named files for runtimes                cache/   what can be made again
 
-It is a `Source` and a `Target`, so pull and push are copies from and to it.
+It is a `Source` and a `Target`, so pull and push are copies from and to it. A layout that belongs
+to somebody else is opened with a `work` folder of its own, which takes all but the first line.
 """
 
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lading import fs, media
@@ -36,12 +37,13 @@ __all__ = ["Adopted", "Blobs", "Lease", "Store", "Tag"]
 class Store:
     """One store. Opening it touches nothing; the first write makes the layout."""
 
-    __slots__ = ("blobs", "index", "root")
+    __slots__ = ("blobs", "index", "root", "work")
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, work: Path | None = None) -> None:
         self.root = root
-        self.blobs = Blobs(root)
-        self.index = TagIndex(root, root / "locks" / "index")
+        self.work = work or root
+        self.blobs = Blobs(root, self.work)
+        self.index = TagIndex(root, self.work / "locks" / "index")
 
     # -- names ---------------------------------------------------------------
 
@@ -107,6 +109,15 @@ class Store:
         self.prepare()
         return self.blobs.receive(blob, source, progress)
 
+    def put_unknown(self, name: str, size: int | None, reader: ByteReader, progress: Progress) -> Adopted:
+        """Receive a stream whose digest nobody told; `name` is what messages call it."""
+        self.prepare()
+        return self.blobs.receive_unknown(name, size, reader, progress)
+
+    def adopt(self, origin: fs.Origin, progress: Progress, *, copy: bool, lease: Lease) -> Adopted:
+        """Hash a user's file and make it a blob, kept by `lease`: by clone, watched hard link or copy."""
+        return self.blobs.adopt(origin, progress, copy=copy, keep=lambda digest: lease.add([digest]))
+
     def put_document(self, document: Document, tag: str | None, /) -> None:
         """Write a manifest or index whose blobs are all there, and name it."""
         self.put_bytes(document.raw)
@@ -122,33 +133,39 @@ class Store:
 
     def prepare(self) -> None:
         """Make the folders of a store and its layout files, unless they are there."""
-        if (self.root / "oci-layout").exists() and (self.root / "locks").is_dir() and self.leases.is_dir():
+        if (self.root / "oci-layout").exists() and (self.work / "locks").is_dir() and self.leases.is_dir():
             return
-        for name in ("locks", "leases", "ingest", "cache", "blobs/sha256"):
-            fs.make_folder(self.root / name)
+        fs.make_folder(self.root / "blobs" / "sha256")
+        for name in ("locks", "leases", "ingest"):
+            fs.make_folder(self.work / name)
         self.index.create()
 
     @property
     def leases(self) -> Path:
         """The folder of the leases."""
-        return self.root / "leases"
+        return self.work / "leases"
 
     @property
     def gate(self) -> Path:
         """The file that a collection locks exclusively, and everybody who takes a lease shares."""
-        return self.root / "locks" / "gate"
+        return self.work / "locks" / "gate"
 
     @contextmanager
-    def lease(self, digests: Iterable[Digest] = ()) -> Iterator[Lease | None]:
-        """Keep digests from collection during the block; None from a store that cannot be written to."""
-        if self.root.exists() and not os.access(self.root, os.W_OK):
-            yield None
-            return
-        with ExitStack() as stack:
-            self.prepare()
-            lease = stack.enter_context(Lease(self.leases, self.gate))
+    def lease(self, digests: Iterable[Digest] = ()) -> Iterator[Lease]:
+        """Keep digests from collection during the block; raises AccessDeniedError in a store that is read-only."""
+        self.prepare()
+        with Lease(self.leases, self.gate) as lease:
             lease.add(digests)
             yield lease
+
+    @contextmanager
+    def use(self, digests: Iterable[Digest]) -> Iterator[None]:
+        """Keep digests from collection while they are read; in a read-only store nothing needs to be done."""
+        if os.access(self.root, os.W_OK):
+            with self.lease(digests):
+                yield
+        else:
+            yield
 
     def reach(self, document: Document) -> Iterator[Descriptor]:
         """Yield everything a document reaches and the store holds of it, itself first."""
@@ -162,4 +179,4 @@ class Store:
 
     def view(self, digest: Digest, files: Iterable[tuple[str, Descriptor]]) -> Path:
         """Return the folder that holds a model's files under their own names, for a runtime."""
-        return make_view(self.root, self.blobs, digest, files)
+        return make_view(self.work, self.blobs, digest, files)

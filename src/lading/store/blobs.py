@@ -42,10 +42,10 @@ class Blobs:
 
     __slots__ = ("_ingest", "_root", "linked")
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, work: Path) -> None:
         self._root = root
-        self._ingest = root / "ingest"
-        self.linked = LinkedFiles(root / "links")
+        self._ingest = work / "ingest"
+        self.linked = LinkedFiles(work / "links")
 
     def path(self, digest: Digest) -> Path:
         """Return where the blob of that digest is, or would be."""
@@ -163,45 +163,62 @@ class Blobs:
             partial.close()
         return ""
 
-    def adopt(self, origin: Path, progress: Progress, *, copy: bool, keep: Callable[[Digest], None]) -> Adopted:
+    def receive_unknown(self, name: str, size: int | None, reader: ByteReader, progress: Progress) -> Adopted:
+        """Read a stream whose digest nobody told, and commit it under the digest it turns out to have.
+
+        `name` is what messages call it. Nothing is kept of a stream that breaks off.
+        """
+        fs.make_folder(self._ingest)
+        partial = fs.Partial(self._ingest / f"unknown.{os.getpid()}.{id(reader):x}")
+        try:
+            verifier = Verifier(name, size=size, digest=None)
+            _receive(partial, reader, verifier, progress)
+            digest = verifier.finish()
+            fs.make_folder(self.path(digest).parent)
+            if self._has_whole(digest, verifier.seen):
+                partial.discard()
+                return Adopted(digest, verifier.seen, "present")
+            self._commit(partial, digest)
+        except BaseException:
+            partial.discard()
+            raise
+        finally:
+            partial.close()
+        return Adopted(digest, verifier.seen, "received")
+
+    def adopt(self, origin: fs.Origin, progress: Progress, *, copy: bool, keep: Callable[[Digest], None]) -> Adopted:
         """Hash a user's file and make it a blob.
 
         A copy-on-write twin is best, then a hard link that is watched from then on, then a copy,
         hashed again while it is made; `copy` forces the last. `keep` is told the digest before the
-        blob gets its name, so that a lease protects it. Raises FormatError for what is no regular file.
+        blob gets its name, so that a lease protects it.
         """
-        descriptor = fs.open_regular(origin)
-        try:
-            before = fs.settled(descriptor)
-            digest, size = hash_file(descriptor, "sha256", progress)
-            keep(digest)
-            how = self._adopt_open(origin, descriptor, before, digest, copy=copy)
-            return Adopted(digest, size, how)
-        finally:
-            os.close(descriptor)
+        digest, size = hash_file(origin.descriptor, "sha256", progress)
+        keep(digest)
+        return Adopted(digest, size, self._adopt_as(origin, digest, copy=copy))
 
-    def _adopt_open(self, origin: Path, descriptor: int, before: os.stat_result, digest: Digest, *, copy: bool) -> str:
+    def _adopt_as(self, origin: fs.Origin, digest: Digest, *, copy: bool) -> str:
         fs.make_folder(self.path(digest).parent)
         fs.make_folder(self._ingest)
         staged = self._ingest / f"{digest.file_name}.{os.getpid()}"
         fs.remove(staged)
-        own = copy and self.linked.origin(digest) is not None
-        if not own and self._has_whole(digest, before.st_size):
+        to_own = copy and self.linked.origin(digest) is not None
+        if not to_own and self._has_whole(digest, origin.before.st_size):
             return "present"
-        if not copy and fs.clone(descriptor, staged):
-            self._refuse_changed(origin, staged, before, os.fstat(descriptor))
+        if not copy and fs.clone(origin.descriptor, staged):
+            self._refuse_changed(origin, staged, os.fstat(origin.descriptor))
             fs.move_durably(staged, self.path(digest))
             self.linked.drop(digest)
             return "cloned"
-        if not copy and fs.hard_link(origin, staged):
-            self._refuse_changed(origin, staged, before, staged.stat())
+        if not copy and fs.hard_link(origin.path, staged):
+            self._refuse_changed(origin, staged, staged.stat())
             fs.move_durably(staged, self.path(digest))
-            self.linked.add(digest, self.path(digest), origin)
+            self.linked.add(digest, self.path(digest), origin.path)
             return "linked"
         partial = fs.Partial(staged)
         try:
             partial.truncate(0)
-            _copy_file(partial, descriptor, digest, str(origin))
+            _copy_file(partial, origin, digest)
             self._commit(partial, digest)
         except BaseException:
             partial.discard()
@@ -210,11 +227,12 @@ class Blobs:
             partial.close()
         return "copied"
 
-    def _refuse_changed(self, origin: Path, staged: Path, before: os.stat_result, after: os.stat_result) -> None:
+    def _refuse_changed(self, origin: fs.Origin, staged: Path, after: os.stat_result) -> None:
+        before = origin.before
         same = os.path.samestat(before, after) and before.st_size == after.st_size
         if not same or before.st_mtime_ns != after.st_mtime_ns:
             fs.remove(staged)
-            msg = f"{origin} was changed while it was packed"
+            msg = f"{origin.path} was changed while it was packed"
             raise IntegrityError(msg, hint="pack it again when nothing writes to it")
 
     def give_name(self, digest: Digest, name: Path) -> bool:
@@ -283,10 +301,10 @@ def _receive(partial: fs.Partial, reader: ByteReader, verifier: Verifier, progre
         progress(verifier.seen)
 
 
-def _copy_file(partial: fs.Partial, descriptor: int, digest: Digest, name: str) -> None:
-    verifier = Verifier(name, size=None, digest=digest)
+def _copy_file(partial: fs.Partial, origin: fs.Origin, digest: Digest) -> None:
+    verifier = Verifier(str(origin.path), size=None, digest=digest)
     buffer = memoryview(bytearray(CHUNK))
-    while count := os.preadv(descriptor, [buffer], verifier.seen):
+    while count := os.preadv(origin.descriptor, [buffer], verifier.seen):
         partial.write_at(verifier.seen, buffer[:count])
         verifier.update(buffer[:count])
     verifier.finish()

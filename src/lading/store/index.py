@@ -32,8 +32,13 @@ class Tag:
     descriptor: Descriptor
 
     @property
+    def reference(self) -> str | None:
+        """The full reference it was pulled by; None for what was packed here."""
+        return self.descriptor.annotations.get(media.REFERENCE)
+
+    @property
     def source(self) -> str | None:
-        """The full reference it was pulled from or packed as."""
+        """Where it came from, exactly: a reference with its digest, or the file that was packed."""
         return self.descriptor.annotations.get(media.SOURCE)
 
     @property

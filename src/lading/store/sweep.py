@@ -71,7 +71,7 @@ def prune(store: Store, *, dry_run: bool = False) -> Pruned:
             for digest in freed:
                 store.blobs.remove(digest)
             _drop_views(store, kept)
-        return Pruned(len(freed), sizes, _drop_partials(store.root / "ingest", kept, dry_run=dry_run))
+        return Pruned(len(freed), sizes, _drop_partials(store.work / "ingest", kept, dry_run=dry_run))
 
 
 def verify(store: Store, *, threads: int = 2) -> Iterator[tuple[Digest, int, Fault | None]]:
@@ -126,7 +126,7 @@ def _closure_faults(store: Store, root: Descriptor, name: str, users: dict[Diges
 
 def _drop_views(store: Store, kept: set[Digest]) -> None:
     names = {digest.file_name for digest in kept}
-    folder = store.root / "models"
+    folder = store.work / "models"
     if folder.is_dir():
         for view in sorted(folder.iterdir()):
             if view.name not in names:

@@ -1,0 +1,1 @@
+"""The library: one function for each verb."""

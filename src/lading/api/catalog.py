@@ -1,0 +1,170 @@
+"""The models of the store: list, tag, remove, prune, verify."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from lading import artifact, fs, media
+from lading.api.documents import FactsDocument, ModelDocument, PartDocument, facts_document, part_document
+from lading.errors import LadingError, NotFoundError
+from lading.manifest import Manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from lading.api.session import Session
+    from lading.digest import Digest
+    from lading.store import Store, Tag
+    from lading.store.sweep import Fault, Pruned
+
+_CACHE_VERSION = 1
+
+
+class _Summary(msgspec.Struct, frozen=True):
+    # What `list` shows of a manifest; it follows from the digest, so it may be kept for ever.
+    format: str
+    model: FactsDocument
+    parts: tuple[PartDocument, ...]
+    config: tuple[str, int]
+
+    @property
+    def blobs(self) -> dict[str, int]:
+        return {self.config[0]: self.config[1], **{part.digest or "": part.size for part in self.parts}}
+
+
+class _Cache(msgspec.Struct, frozen=True):
+    version: int
+    summaries: dict[str, _Summary]
+
+
+def list_models(session: Session) -> tuple[ModelDocument, ...]:
+    """Return all named models, sorted by name. One that cannot be read is listed with `broken` saying why."""
+    store = session.store
+    tags = sorted(store.tags(), key=lambda tag: tag.name)
+    summaries = _summaries(store, tags)
+    users = Counter(blob for summary in summaries.values() if isinstance(summary, _Summary) for blob in summary.blobs)
+    return tuple(_listed(tag, summaries[tag.descriptor.digest], users) for tag in tags)
+
+
+def _listed(tag: Tag, summary: _Summary | str, users: Counter[str]) -> ModelDocument:
+    broken = summary if isinstance(summary, str) else None
+    known = _UNKNOWN if isinstance(summary, str) else summary
+    return ModelDocument(
+        reference=tag.name,
+        digest=str(tag.descriptor.digest),
+        format=known.format,
+        media_type=tag.descriptor.media_type,
+        size=sum(part.size for part in known.parts),
+        model=known.model,
+        parts=known.parts,
+        stored=True,
+        own_size=sum(size for blob, size in known.blobs.items() if users[blob] == 1),
+        source=tag.source,
+        pulled=tag.pulled,
+        broken=broken,
+    )
+
+
+def tag(session: Session, name: str, new_name: str) -> Digest:
+    """Give a model of the store a second name and return its digest."""
+    found = session.store.find(name)
+    if found is None:
+        msg = f"no model is named `{name}` in the store"
+        raise NotFoundError(msg, hint="`lading list` shows what is there")
+    kept = {
+        key: value
+        for key, value in found.descriptor.annotations.items()
+        if key in (media.SOURCE, media.REFERENCE, media.PULLED)
+    }
+    document = session.store.document(found.name)
+    session.store.tag(new_name, document, kept)
+    return document.digest
+
+
+def remove(session: Session, names: Iterable[str]) -> tuple[str, ...]:
+    """Drop names from the store and return those dropped; the bytes stay until `prune`.
+
+    All names are looked up first: one that is not there drops none.
+    """
+    from lading.api.lookup import local  # noqa: PLC0415 - the look-up is needed here only
+
+    found = []
+    for name in names:
+        model = local(session, name)
+        if model is None:
+            msg = f"no model is named `{name}` in the store"
+            raise NotFoundError(msg, hint="`lading list` shows what is there")
+        found.append(model.name)
+    for name in found:
+        session.store.untag(name)
+    return tuple(found)
+
+
+def prune(session: Session, *, dry_run: bool = False) -> Pruned:
+    """Free what no name reaches and nothing in use needs."""
+    from lading.store import sweep  # noqa: PLC0415 - loads the thread pool of `verify`
+
+    return sweep.prune(session.store, dry_run=dry_run)
+
+
+def verify(session: Session) -> Iterator[tuple[Digest, int, Fault | None]]:
+    """Read every blob of the store; yield digest, size in bytes, and the fault if there is one."""
+    from lading.store import sweep  # noqa: PLC0415 - as above
+
+    return sweep.verify(session.store)
+
+
+def _summaries(store: Store, tags: list[Tag]) -> dict[Digest, _Summary | str]:
+    path = store.work / "cache" / "summaries.json"
+    try:
+        cache = _DECODER.decode(path.read_bytes())
+        known = cache.summaries if cache.version == _CACHE_VERSION else {}
+    except (OSError, msgspec.DecodeError, msgspec.ValidationError):
+        known = {}
+    found: dict[Digest, _Summary | str] = {}
+    for one in tags:
+        digest = one.descriptor.digest
+        if digest not in found:
+            found[digest] = known.get(digest) or _summarize(store, one)
+    fresh = {digest: summary for digest, summary in found.items() if isinstance(summary, _Summary)}
+    if fresh.keys() - known.keys():
+        _remember(store, fresh)
+    return found
+
+
+def _summarize(store: Store, one: Tag) -> _Summary | str:
+    try:
+        document = store.document(str(one.descriptor.digest))
+        if not isinstance(document, Manifest):
+            return "an index"
+        row = artifact.detect(document, one.name)
+        model = row.read(document, store.read(document.config))
+    except LadingError as error:
+        return error.message
+    return _Summary(
+        row.name,
+        facts_document(model.facts),
+        tuple(part_document(part) for part in model.parts),
+        (str(document.config.digest), document.config.size),
+    )
+
+
+def _remember(store: Store, summaries: dict[Digest, _Summary]) -> None:
+    try:
+        fs.make_folder(store.work / "cache")
+        fs.atomic_write(
+            store.work / "cache" / "summaries.json",
+            msgspec.json.encode(
+                _Cache(_CACHE_VERSION, {str(digest): summary for digest, summary in summaries.items()})
+            ),
+        )
+    except LadingError:
+        # A store that cannot be written to, or a full disk: the list is right all the same, only slower.
+        return
+
+
+_UNKNOWN = _Summary("", FactsDocument(), (), ("", 0))
+_DECODER = msgspec.json.Decoder(_Cache)

@@ -1,0 +1,25 @@
+"""The time, as the store's index records it; never part of a digest."""
+
+from __future__ import annotations
+
+import calendar
+import time
+
+
+def now() -> str:
+    """Return the present second as RFC 3339 in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def ago(moment: str) -> str:
+    """Say how long ago an RFC 3339 moment in UTC was: `just now`, `2 hours ago`; as it is if it cannot be read."""
+    try:
+        then = calendar.timegm(time.strptime(moment, "%Y-%m-%dT%H:%M:%SZ"))
+    except ValueError:
+        return moment
+    seconds = time.time() - then
+    for name, length in (("year", 31557600), ("month", 2629800), ("day", 86400), ("hour", 3600), ("minute", 60)):
+        count = int(seconds // length)
+        if count:
+            return f"{count} {name}{'s' if count > 1 else ''} ago"
+    return "just now"

@@ -1,0 +1,104 @@
+"""The JSON documents that users and scripts read: field names never change meaning within a major version.
+
+Sizes in bytes, times RFC 3339 in UTC, digests `algorithm:hex`; null means not known.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from lading.digest import Digest
+    from lading.model import Model, ModelFacts, Part
+
+
+class PartDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of a model; a bare file has no digest and no media type."""
+
+    role: str
+    name: str
+    size: int
+    digest: str | None = None
+    media_type: str | None = None
+
+
+class FactsDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a model."""
+
+    architecture: str | None = None
+    name: str | None = None
+    parameters: int | None = None
+    bits_per_weight: float | None = None
+    file_type: str | None = None
+    context_length: int | None = None
+    vocabulary_size: int | None = None
+    chat_template: bool = False
+    licence: str | None = None
+    vendor: str | None = None
+
+
+class ModelDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """A model: `inspect` prints one, `list` an array. `digest` is the manifest's, null for a bare file.
+
+    `own_size` counts blobs that no other named model of the store has, null outside it; `broken` says why the model
+    cannot be read.
+    """
+
+    reference: str
+    digest: str | None
+    format: str
+    media_type: str | None
+    size: int
+    model: FactsDocument
+    parts: tuple[PartDocument, ...]
+    stored: bool
+    own_size: int | None = None
+    source: str | None = None
+    pulled: str | None = None
+    broken: str | None = None
+
+
+def facts_document(facts: ModelFacts) -> FactsDocument:
+    """Write a model's facts."""
+    bits = facts.bits_per_weight
+    return FactsDocument(
+        architecture=facts.architecture,
+        name=facts.name,
+        parameters=facts.parameters,
+        bits_per_weight=None if bits is None else round(bits, 3),
+        file_type=facts.file_type,
+        context_length=facts.context_length,
+        vocabulary_size=facts.vocabulary_size,
+        chat_template=facts.chat_template is not None,
+        licence=facts.licence,
+        vendor=facts.vendor,
+    )
+
+
+def part_document(part: Part) -> PartDocument:
+    """Write one part."""
+    return PartDocument(
+        role=part.role.value,
+        name=part.name,
+        size=part.blob.size,
+        digest=str(part.blob.digest),
+        media_type=part.blob.media_type,
+    )
+
+
+def model_document(
+    reference: str, digest: Digest | None, format_name: str, media_type: str, model: Model, *, stored: bool
+) -> ModelDocument:
+    """Write a model."""
+    return ModelDocument(
+        reference=reference,
+        digest=None if digest is None else str(digest),
+        format=format_name,
+        media_type=media_type,
+        size=model.size,
+        model=facts_document(model.facts),
+        parts=tuple(part_document(part) for part in model.parts),
+        stored=stored,
+    )

@@ -1,0 +1,72 @@
+"""What the library's functions return."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lading.api.documents import ModelDocument
+    from lading.digest import Digest
+    from lading.model import ModelFacts, Role
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """A pulled model: its name in the store and digest; bytes of all and of what was fetched.
+
+    `up_to_date` when nothing changed; `replaced` is the digest the name had before, if another.
+    """
+
+    name: str
+    digest: Digest
+    format: str
+    total_bytes: int
+    new_bytes: int
+    up_to_date: bool
+    replaced: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """A pushed model: where it is now, its digest, bytes of all and of what crossed."""
+
+    destination: str
+    digest: Digest
+    total_bytes: int
+    new_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PackedFile:
+    """One file of a packed model, size in bytes; `how` is cloned, linked, copied or present, "" in a dry run."""
+
+    role: Role
+    name: str
+    size: int
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class PackResult:
+    """A packed model; `digest` is None in a dry run, which hashes nothing."""
+
+    name: str
+    digest: Digest | None
+    format: str
+    facts: ModelFacts
+    files: tuple[PackedFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """A model as `inspect` shows it; `requests` and `bytes_read` were spent on a remote one.
+
+    `template` is the chat template that stands in a file of its own, the facts' one that inside the weights.
+    """
+
+    document: ModelDocument
+    facts: ModelFacts
+    template: str | None = None
+    requests: int = 0
+    bytes_read: int = 0

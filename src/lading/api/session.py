@@ -1,0 +1,44 @@
+"""A session: one configuration, one store, one reporter; what every function of the library works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from lading.errors import NetworkError
+from lading.events import Silent
+from lading.store import Store
+
+if TYPE_CHECKING:
+    from lading.config import Config
+    from lading.events import Reporter
+    from lading.http import Client
+
+
+@dataclass(frozen=True)
+class Session:
+    """Everything a verb needs from outside: settings, where progress goes, whether the network may be used.
+
+    `insecure` lets registries be reached without trusted TLS, as `--insecure` says.
+    """
+
+    config: Config
+    reporter: Reporter = field(default_factory=Silent)
+    offline: bool = False
+    insecure: bool = False
+
+    @cached_property
+    def store(self) -> Store:
+        """The store that the settings name."""
+        return Store(self.config.store)
+
+    @cached_property
+    def client(self) -> Client:
+        """The HTTP client, made when first needed. Raises NetworkError when working offline."""
+        if self.offline or self.config.offline:
+            msg = "the network is not used with --offline"
+            raise NetworkError(msg, hint="leave --offline away, or name a model that `lading list` shows")
+        from lading.http import Client  # noqa: PLC0415 - urllib3 is loaded only by those who speak HTTP
+
+        return Client(self.config.network, reporter=self.reporter)

@@ -1,0 +1,133 @@
+"""A model: files with roles, and the facts read from their headers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from lading.manifest import Descriptor
+
+_LICENCE = re.compile(r"licen[sc]e|copying|notice", re.IGNORECASE)
+_UNITS = (("Q", 10**15), ("T", 10**12), ("B", 10**9), ("M", 10**6), ("K", 10**3))
+_COUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMBTQ]?)", re.IGNORECASE)
+_TOKENIZER_FILES = {
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "spiece.model",
+}
+_DOC_SUFFIXES = {".md", ".txt", ".pdf", ".png", ".jpg", ".jpeg", ".svg", ".rst"}
+
+
+class Role(StrEnum):
+    """What a file is to its model."""
+
+    WEIGHTS = "weights"
+    PROJECTOR = "projector"
+    ADAPTER = "adapter"
+    DRAFTER = "drafter"
+    TEMPLATE = "template"
+    LICENCE = "licence"
+    PARAMS = "params"
+    SYSTEM = "system"
+    TOKENIZER = "tokenizer"
+    CONFIG = "config"
+    DOC = "doc"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file of a model. `name` is its relative path with forward slashes."""
+
+    role: Role
+    name: str
+    blob: Descriptor
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What a model's own headers, or an artifact's config, say of it. None means: not said.
+
+    `format` is gguf or safetensors; `parameters` counts weights; `file_type` is llama.cpp's name
+    (Q4_K_M) or a dtype (BF16); `context_length` is what it was trained for, in tokens; `metadata` are
+    the header's scalars as text.
+    """
+
+    format: str = ""
+    architecture: str | None = None
+    name: str | None = None
+    parameters: int | None = None
+    bits_per_weight: float | None = None
+    file_type: str | None = None
+    context_length: int | None = None
+    vocabulary_size: int | None = None
+    chat_template: str | None = field(default=None, repr=False)
+    licence: str | None = None
+    vendor: str | None = None
+    description: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """The files of a model in their order, and its facts."""
+
+    parts: tuple[Part, ...]
+    facts: ModelFacts
+
+    def of(self, role: Role) -> tuple[Part, ...]:
+        """Return the parts with a role, in order."""
+        return tuple(part for part in self.parts if part.role is role)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all parts."""
+        return sum(part.blob.size for part in self.parts)
+
+
+def role_of(name: str) -> Role:
+    """Guess a file's role from its name alone, as the field's packers do."""
+    base = PurePosixPath(name).name.lower()
+    suffix = PurePosixPath(base).suffix
+    if suffix in (".gguf", ".safetensors"):
+        return _weights_role(base)
+    if suffix == ".jinja" or "chat_template" in base:
+        return Role.TEMPLATE
+    if _LICENCE.search(base):
+        return Role.LICENCE
+    if base.startswith("tokenizer") or base in _TOKENIZER_FILES:
+        return Role.TOKENIZER
+    return Role.CONFIG if suffix == ".json" else Role.DOC if suffix in _DOC_SUFFIXES else Role.OTHER
+
+
+def _weights_role(base: str) -> Role:
+    words = re.split(r"[-._]", base)
+    if "mmproj" in words:
+        return Role.PROJECTOR
+    return Role.ADAPTER if base.startswith("adapter_model") or "lora" in words else Role.WEIGHTS
+
+
+def human_count(number: int) -> str:
+    """Write a count as the field does: 1.41M, 8.03B."""
+    for unit, value in _UNITS:
+        if number >= value:
+            return f"{number / value:.2f}{unit}"
+    return str(number)
+
+
+def parse_count(text: str) -> int | None:
+    """Read `361.82M`, `8b` or `1412352`; None for anything else."""
+    match = _COUNT.fullmatch(text.strip())
+    if match is None:
+        return None
+    scale = dict(_UNITS).get(match[2].upper(), 1)
+    return round(float(match[1]) * scale)

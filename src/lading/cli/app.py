@@ -1,0 +1,95 @@
+"""What every verb shares: the common options, the session they make, and the ways to print."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lading import config, ui
+from lading.api.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_COMMON = ("store", "quiet", "debug", "progress")
+# --debug is read by the entry, which stands outside of every verb.
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """The common options of one call."""
+
+    store: str | None
+    quiet: bool
+    progress: str
+
+    def settings(self) -> config.Config:
+        """Return the settings: flags over environment over file over defaults."""
+        loaded = config.load(os.environ)  # noqa: TID251 - the surface hands the environment to config
+        if self.store:
+            loaded = replace(loaded, store=Path(self.store).expanduser().absolute())
+        return loaded
+
+    @contextmanager
+    def session(self, *, offline: bool = False, insecure: bool = False) -> Iterator[Session]:
+        """Yield a session whose progress shows on stderr until the block ends."""
+        with ui.reporter(self.progress, sys.stderr, quiet=self.quiet) as reporter:
+            yield Session(self.settings(), reporter, offline=offline, insecure=insecure)
+
+    def say(self, line: str) -> None:
+        """Tell the user something, on stderr, unless --quiet."""
+        if not self.quiet:
+            click.echo(line, err=True)
+
+
+def common(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that all have; it receives an `App` as its first argument."""
+
+    @click.option("--store", metavar="DIR", help="Use the store in this folder.")
+    @click.option("-q", "--quiet", is_flag=True, help="Say nothing but results, warnings and errors.")
+    @click.option("--debug", is_flag=True, help="Show a traceback with an error.")
+    @click.option(
+        "--progress",
+        type=click.Choice(ui.MODES),
+        default="auto",
+        show_default=True,
+        help="How progress is shown, on stderr.",
+    )
+    @click.pass_context
+    @wraps(function)
+    def wrapped(ctx: click.Context, /, **options: Any) -> Any:
+        outer = ctx.find_root().params
+        chosen = {name: options.pop(name) for name in _COMMON}
+        app = App(
+            store=chosen["store"] or outer.get("store"),
+            quiet=chosen["quiet"] or bool(outer.get("quiet")),
+            progress=chosen["progress"],
+        )
+        return function(app, **options)
+
+    return wrapped
+
+
+def networked(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command --offline and --insecure."""
+    function = click.option("--offline", is_flag=True, help="Use only what is in the store.")(function)
+    return click.option("--insecure", is_flag=True, help="Accept plain http and any certificate from the registry.")(
+        function
+    )
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
+
+
+def print_json(document: object) -> None:
+    """Print a result as indented JSON on stdout."""
+    import msgspec  # noqa: PLC0415 - only commands that print JSON need it at once
+
+    click.echo(msgspec.json.format(msgspec.json.encode(document, enc_hook=str), indent=2).decode())

@@ -1,0 +1,83 @@
+"""The way in: runs a verb, and turns what goes wrong into a message and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lading import __version__
+from lading.cli.group import Verbs
+from lading.errors import LadingError, StoppedError
+from lading.text import clean
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(cls=Verbs, context_settings=_CONTEXT, no_args_is_help=True)
+@click.version_option(__version__, prog_name="lading", message="%(prog)s %(version)s")
+@click.option("--store", metavar="DIR", help="Use the store in this folder.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but results, warnings and errors.")
+@click.option("--debug", is_flag=True, help="Show a traceback with an error.")
+def cli(**_options: Any) -> None:
+    """Carry language models as OCI artifacts: pull, pack, push, inspect, run and serve them."""
+
+
+def main() -> int:
+    """Run the command line and return its exit code (see `lading.errors`)."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        return _run()
+    except (LadingError, OSError) as error:
+        if isinstance(error, BrokenPipeError):
+            # The reader of our output has gone (`| head`): nothing is left to say, not even at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+        if "--debug" in sys.argv:
+            raise
+        return _explain(error)
+    except (KeyboardInterrupt, click.Abort):
+        return _tell("interrupted", "", 130, word="")
+
+
+def _run() -> int:
+    try:
+        with cli.make_context("lading", sys.argv[1:]) as ctx:
+            cli.invoke(ctx)
+        sys.stdout.flush()
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "lading"
+        return _tell(error.format_message().rstrip("."), f"{path} --help", 2)
+    except click.ClickException as error:
+        return _tell(error.format_message(), "", 1)
+    return 0
+
+
+def _explain(error: LadingError | OSError) -> int:
+    if isinstance(error, StoppedError):
+        return _tell(error.message, error.hint, 128 + error.signal_number, word="")
+    if isinstance(error, LadingError):
+        return _tell(error.message, error.hint, error.exit_code)
+    name = f"{error.filename}: " if error.filename else ""
+    return _tell(f"{name}{error.strerror or error}", "--debug shows where", 1)
+
+
+def _tell(message: str, hint: str, code: int, *, word: str = "error: ") -> int:
+    # Messages may quote strangers, and may have lines of their own (a log's last ones).
+    for start, text in ((word, message), ("hint: ", hint)):
+        if text:
+            click.echo(start + "\n".join(clean(line) for line in text.split("\n")), err=True)
+    return code
+
+
+def _terminated(_number: int, _frame: FrameType | None) -> None:
+    msg = "stopped by SIGTERM"
+    raise StoppedError(msg, signal_number=signal.SIGTERM)

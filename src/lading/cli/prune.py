@@ -1,0 +1,30 @@
+"""`lading prune`."""
+
+from __future__ import annotations
+
+import click
+
+from lading.api import catalog
+from lading.cli.app import App, common, json_option, print_json
+from lading.text import size
+
+
+@click.command(short_help="Free what no name needs.")
+@click.option("--dry-run", is_flag=True, help="Tell what would be freed, and free nothing.")
+@json_option
+@common
+def command(app: App, *, dry_run: bool, as_json: bool) -> None:
+    """Free at once all blobs that no name reaches and no running command uses.
+
+    What interrupted downloads left behind is freed too.
+    """
+    with app.session() as session:
+        freed = catalog.prune(session, dry_run=dry_run)
+    if as_json:
+        print_json(
+            {"dry_run": dry_run, "blobs": freed.blobs, "bytes": freed.bytes, "partial_bytes": freed.partial_bytes}
+        )
+        return
+    partial = f", {size(freed.partial_bytes)} of unfinished downloads" if freed.partial_bytes else ""
+    verb = "would free" if dry_run else "freed"
+    click.echo(f"{verb}  {size(freed.bytes)} in {freed.blobs} blobs{partial}")

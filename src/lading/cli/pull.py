@@ -1,0 +1,70 @@
+"""`lading pull`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from lading.cli.app import App, common, json_option, networked, print_json
+from lading.errors import StoppedError
+from lading.text import size
+
+if TYPE_CHECKING:
+    from lading.api.results import Pulled
+
+
+@click.command(short_help="Fetch models into the store, verified.")
+@click.argument("references", metavar="REF...", nargs=-1, required=True)
+@click.option("-t", "--tag", "name", metavar="NAME", help="Name the model this in the store.")
+@click.option("--parallel", type=click.IntRange(1, 32), default=4, show_default=True, help="Files fetched at a time.")
+@json_option
+@networked
+@common
+def command(
+    app: App,
+    references: tuple[str, ...],
+    *,
+    name: str | None,
+    parallel: int,
+    as_json: bool,
+    offline: bool,
+    insecure: bool,
+) -> None:
+    r"""Fetch the models that REF names and keep them in the store.
+
+    \b
+    REF   host/repository[:tag|@digest]   a registry
+          oci-layout:DIR[:tag]            an OCI image layout
+          https://host/file.gguf          one file
+          name                            what a short name or an earlier pull says
+
+    Only what is missing is fetched; every byte is held to its digest. Interrupted, the same command resumes.
+    """
+    from lading.api.pack import tag_name  # noqa: PLC0415 - the library is loaded when the command runs
+    from lading.api.pull import pull  # noqa: PLC0415 - as above
+
+    if name and len(references) > 1:
+        msg = "--tag names one model; several were given"
+        raise click.UsageError(msg)
+    results = []
+    try:
+        with app.session(offline=offline, insecure=insecure) as session:
+            for reference in references:
+                result = pull(session, reference, name=tag_name(name) if name else None, parallel=parallel)
+                results.append(result)
+                if not as_json:
+                    click.echo(_line(result))
+    except KeyboardInterrupt:
+        msg = "interrupted: what was fetched is kept; the same command resumes"
+        raise StoppedError(msg) from None
+    if as_json:
+        print_json(results)
+
+
+def _line(result: Pulled) -> str:
+    if result.up_to_date:
+        return f"up to date  {result.name}   {result.digest.short}"
+    was = f", was {result.replaced.short}" if result.replaced else ""
+    figures = f"{size(result.total_bytes)}, {size(result.new_bytes)} new"
+    return f"pulled  {result.name}   {result.digest.short}{was}   {figures}"

@@ -1,0 +1,40 @@
+"""`lading push`."""
+
+from __future__ import annotations
+
+import click
+
+from lading.cli.app import App, common, json_option, print_json
+from lading.errors import StoppedError
+from lading.text import size
+
+
+@click.command(short_help="Write a model to a registry or a layout.")
+@click.argument("name")
+@click.argument("destination", metavar="[DEST]", required=False)
+@click.option("--insecure", is_flag=True, help="Accept plain http and any certificate from the registry.")
+@click.option("--parallel", type=click.IntRange(1, 32), default=4, show_default=True, help="Blobs sent at a time.")
+@json_option
+@common
+def command(app: App, name: str, destination: str | None, *, insecure: bool, parallel: int, as_json: bool) -> None:
+    r"""Write the model NAME of the store to where its name says, or to DEST.
+
+    \b
+    DEST  host/repository[:tag]   a registry
+          oci-layout:DIR[:tag]    an OCI image layout
+
+    Blobs that are there already are not sent again.
+    """
+    from lading.api.push import push  # noqa: PLC0415 - the library is loaded when the command runs
+
+    try:
+        with app.session(insecure=insecure) as session:
+            result = push(session, name, destination, parallel=parallel)
+    except KeyboardInterrupt:
+        msg = "interrupted: blobs that were sent whole stay there; the same command sends the rest"
+        raise StoppedError(msg) from None
+    if as_json:
+        print_json(result)
+        return
+    figures = f"{size(result.total_bytes)}, {size(result.new_bytes)} sent"
+    click.echo(f"pushed  {result.destination}   {result.digest.short}   {figures}")

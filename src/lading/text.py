@@ -1,0 +1,48 @@
+"""How figures and strangers' words are written for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB")
+_STEP = 1000
+_COUNTS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
+
+
+def size(count: int) -> str:
+    """Write bytes as disks are sold: 5.85 GB, 11.3 kB, 512 B."""
+    value, unit = float(count), 0
+    while value >= _STEP and unit < len(_DECIMAL) - 1:
+        value, unit = value / _STEP, unit + 1
+    return (
+        f"{count} B" if unit == 0 else f"{value:.2f} {_DECIMAL[unit]}" if unit > 2 else f"{value:.1f} {_DECIMAL[unit]}"
+    )  # noqa: PLR2004 - from GB on two digits tell
+
+
+def parameters(count: int) -> str:
+    """Write a number of weights: 8.2 B, 1.4 M."""
+    for value, unit in _COUNTS:
+        if count >= value:
+            return f"{count / value:.1f} {unit}"
+    return str(count)
+
+
+def clean(words: str) -> str:
+    """Make a stranger's words safe for a terminal: control characters and line ends are written as escapes."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in words)
+
+
+def table(rows: Sequence[Sequence[str]], *, right: frozenset[int] = frozenset()) -> str:
+    """Lay out rows in columns with two spaces between; columns in `right` are aligned on that side."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = (
+        "  ".join(
+            cell.rjust(widths[column]) if column in right else cell.ljust(widths[column])
+            for column, cell in enumerate(row)
+        ).rstrip()
+        for row in rows
+    )
+    return "\n".join(lines)

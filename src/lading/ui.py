@@ -1,0 +1,186 @@
+"""What the user sees of a running operation: bars on a terminal, plain lines elsewhere, or JSON.
+
+All of it goes to stderr. A bar never goes backwards: a transfer that starts over stands still until it is past its mark.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, TextIO
+
+from lading.events import Advanced, Event, Finished, Noted, Skipped, Started
+from lading.text import clean, size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.progress import TaskID
+
+    from lading.events import Reporter
+
+MODES = ("auto", "bar", "plain", "json", "none")
+_QUIET_SECONDS = 10.0
+_NAME_WIDTH = 40
+
+
+@contextmanager
+def reporter(mode: str, stream: TextIO, *, quiet: bool) -> Iterator[Reporter]:
+    """Yield the reporter for a mode; `auto` is bars if `stream` is a terminal, else plain lines."""
+    if mode == "auto":
+        mode = "bar" if stream.isatty() else "plain"
+    if mode == "json":
+        yield JsonLines(stream)
+    elif mode == "none" or quiet:
+        yield Warnings(stream)
+    elif mode == "bar":
+        bars = Bars(stream)
+        try:
+            yield bars
+        finally:
+            bars.close()
+    else:
+        yield Lines(stream)
+
+
+class Warnings:
+    """Tells warnings only."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def emit(self, event: Event) -> None:
+        """Write a warning; drop all else."""
+        if isinstance(event, Noted) and event.warning:
+            print(f"warning: {clean(event.text)}", file=self._stream)
+
+
+class JsonLines:
+    """One JSON object per event."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+
+    def emit(self, event: Event) -> None:
+        """Write the event with its kind under `event`."""
+        with self._lock:
+            print(json.dumps({"event": type(event).__name__.lower(), **asdict(event)}), file=self._stream, flush=True)
+
+
+class Lines:
+    """A line when an item is done, and one every ten seconds while it runs."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._lock = threading.Lock()
+        self._items: dict[str, Started] = {}
+        self._told: dict[str, float] = {}
+
+    def emit(self, event: Event) -> None:
+        """Write what a reader of a log wants to know."""
+        with self._lock:
+            line = self._line(event)
+            if line:
+                print(line, file=self._stream, flush=True)
+
+    def _line(self, event: Event) -> str:
+        match event:
+            case Started():
+                self._items[event.key] = event
+                self._told[event.key] = time.monotonic()
+                return ""
+            case Advanced(key, done):
+                item = self._items.get(key)
+                if item is None or time.monotonic() - self._told[key] < _QUIET_SECONDS:
+                    return ""
+                self._told[key] = time.monotonic()
+                share = f" of {size(item.total)}" if item.total else ""
+                return _row(item.label, item.name, f"{size(done)}{share}")
+            case Finished(key):
+                item = self._items.pop(key, None)
+                return _row(item.label, item.name, size(item.total or 0)) if item else ""
+            case Skipped():
+                self._items.pop(event.key, None)
+                return _row(event.label, event.name, f"{size(event.total or 0)}  {event.why}")
+            case Noted(text, warning):
+                return f"{'warning: ' if warning else ''}{clean(text)}"
+
+
+class Bars:
+    """One bar for each item, with speed and remaining time."""
+
+    def __init__(self, stream: TextIO) -> None:
+        # rich costs 50 ms to import: only a terminal pays for it.
+        from rich.console import Console  # noqa: PLC0415
+        from rich.progress import (  # noqa: PLC0415
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        self._progress = Progress(
+            TextColumn("  {task.fields[label]:<9} {task.fields[file]}", markup=False),
+            BarColumn(bar_width=28),
+            TextColumn("{task.percentage:>3.0f} %"),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+            TimeRemainingColumn(compact=True),
+            console=Console(file=stream, highlight=False),
+        )
+        self._stream = stream
+        self._tasks: dict[str, TaskID] = {}
+        self._furthest: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def emit(self, event: Event) -> None:
+        """Move the bars; write notes above them."""
+        with self._lock:
+            match event:
+                case Started():
+                    self._start(event)
+                case Advanced(key, done) if key in self._tasks:
+                    self._furthest[key] = max(done, self._furthest.get(key, 0))
+                    self._progress.update(self._tasks[key], completed=self._furthest[key])
+                case Finished(key) if key in self._tasks:
+                    task = self._progress.tasks[self._tasks[key]]
+                    self._progress.update(self._tasks[key], completed=task.total or task.completed)
+                case Skipped():
+                    if event.key in self._tasks:
+                        self._progress.remove_task(self._tasks.pop(event.key))
+                    self._note(_row(event.label, event.name, f"{size(event.total or 0)}  {event.why}"))
+                case Noted(text, warning):
+                    self._note(f"{'warning: ' if warning else ''}{clean(text)}")
+                case _:
+                    return
+
+    def close(self) -> None:
+        """Leave the bars as they stand and give the terminal back."""
+        self._progress.stop()
+
+    def _start(self, event: Started) -> None:
+        self._progress.start()
+        self._tasks[event.key] = self._progress.add_task(
+            event.label, total=event.total, completed=event.done, label=event.label, file=_short(event.name)
+        )
+        self._furthest[event.key] = event.done
+
+    def _note(self, line: str) -> None:
+        self._progress.console.print(line, markup=False, soft_wrap=True)
+
+
+def _row(label: str, name: str, figures: str) -> str:
+    return f"  {label:<9} {_short(name)}  {figures}"
+
+
+def _short(name: str) -> str:
+    shown = clean(name)
+    if len(shown) > _NAME_WIDTH:
+        shown = f"{shown[:18]}…{shown[-(_NAME_WIDTH - 19) :]}"
+    return shown

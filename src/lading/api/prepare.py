@@ -1,0 +1,147 @@
+"""Prepare: from a reference to files on disk that a runtime can open, leased for as long as they are used."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from lading import artifact
+from lading import reference as refs
+from lading.api.lookup import local, parse
+from lading.errors import FormatError, UnfitError
+from lading.events import Noted
+from lading.facts import HeaderFile, read_facts
+from lading.formats.shards import shard_of
+from lading.model import Role
+from lading.package import open_draft
+from lading.plan import single_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from lading.api.results import Pulled
+    from lading.api.session import Session
+    from lading.digest import Digest
+    from lading.manifest import Manifest
+    from lading.model import Model, ModelFacts
+
+_MAX_PARAMS = 64 * 1024
+_OPENED = (Role.WEIGHTS, Role.PROJECTOR, Role.TEMPLATE)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model ready to be served: files on disk, and what it says of itself.
+
+    `weights` is the first shard. `parameters` are the artifact's own wishes, not yet checked. `digest` is None and
+    `held` empty for a bare file; `pulled` tells of a pull that had to come first.
+    """
+
+    name: str
+    digest: Digest | None
+    weights: Path
+    projector: Path | None
+    template: Path | None
+    facts: ModelFacts
+    parameters: dict[str, object]
+    held: tuple[Digest, ...]
+    pulled: Pulled | None = None
+
+
+@contextmanager
+def prepare(session: Session, text: str) -> Iterator[Prepared]:
+    """Yield the files of a model, which stay in the store until the block ends.
+
+    A local tag or file is used at once; anything else is pulled first. Every file is checked as the store checks what
+    it opens. Raises UnfitError for a model that no runtime here can serve.
+    """
+    reference = parse(text)
+    if isinstance(reference, refs.File):
+        yield _from_files(Path(reference.path).expanduser())
+        return
+    tag = local(session, text)
+    pulled = None
+    if tag is None:
+        from lading.api.pull import pull  # noqa: PLC0415 - a model that is here needs no pull
+
+        pulled = pull(session, text)
+        name = pulled.name
+    else:
+        name = tag.name
+    store = session.store
+    manifest = single_manifest(store.document(name), store.document, name)
+    with store.use([manifest.digest, *(blob.digest for blob in manifest.blobs)]):
+        yield _from_store(session, name, manifest, pulled)
+
+
+def _from_store(session: Session, name: str, manifest: Manifest, pulled: Pulled | None) -> Prepared:
+    store = session.store
+    row = artifact.detect(manifest, name)
+    model = row.read(manifest, store.read(manifest.config))
+    _require_gguf(model.facts.format, name)
+    parts = [part for part in model.parts if part.role in _OPENED]
+    facts = read_facts([HeaderFile(part.role, part.name, partial(store.ranges, part.blob)) for part in parts])
+    folder = store.view(manifest.digest, [(part.name, part.blob) for part in parts])
+    paths = {role: [folder / part.name for part in parts if part.role is role] for role in _OPENED}
+    left = [part.name for part in model.of(Role.ADAPTER)]
+    if left:
+        session.reporter.emit(Noted(f"adapters are not served yet: {', '.join(left)}", warning=True))
+    return Prepared(
+        name=name,
+        digest=manifest.digest,
+        weights=_one_model(paths[Role.WEIGHTS], name),
+        projector=next(iter(paths[Role.PROJECTOR]), None),
+        template=next(iter(paths[Role.TEMPLATE]), None),
+        facts=facts,
+        parameters=_parameters(session, model),
+        held=(manifest.digest, *(blob.digest for blob in manifest.blobs)),
+        pulled=pulled,
+    )
+
+
+def _from_files(path: Path) -> Prepared:
+    with ExitStack() as stack:
+        draft = open_draft(path, stack)
+        _require_gguf(draft.facts.format, str(path))
+        files = {
+            role: [origin.path.absolute() for found, _name, origin in draft.files if found is role] for role in _OPENED
+        }
+        return Prepared(
+            name=str(path),
+            digest=None,
+            weights=_one_model(files[Role.WEIGHTS], str(path)),
+            projector=next(iter(files[Role.PROJECTOR]), None),
+            template=next(iter(files[Role.TEMPLATE]), None),
+            facts=draft.facts,
+            parameters={},
+            held=(),
+        )
+
+
+def _parameters(session: Session, model: Model) -> dict[str, object]:
+    part = next(iter(model.of(Role.PARAMS)), None)
+    if part is None:
+        return {}
+    try:
+        return msgspec.json.decode(session.store.read(part.blob, limit=_MAX_PARAMS), type=dict[str, object])
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        msg = f"the parameters of the model ({part.name}) are no JSON object"
+        raise FormatError(msg, hint="the artifact is malformed") from error
+
+
+def _require_gguf(format_name: str, name: str) -> None:
+    if format_name != "gguf":
+        msg = f"{name} is a {format_name or 'nameless'} model; the runtimes here serve GGUF"
+        raise UnfitError(msg, hint="pull or pack its GGUF form")
+
+
+def _one_model(paths: list[Path], name: str) -> Path:
+    if len(paths) > 1 and not all(shard_of(path.name) for path in paths):
+        msg = f"{name} holds {len(paths)} models: {', '.join(path.name for path in paths[:5])}"
+        raise UnfitError(msg, hint="pack or name one of them")
+    return paths[0]

@@ -1,0 +1,81 @@
+"""`lading serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lading.cli.app import App, common, networked
+from lading.cli.serving import environment, introduce, make_options, read_keys, runtime_options
+
+if TYPE_CHECKING:
+    from lading.api.serve import Options
+    from lading.api.session import Session
+
+
+@click.command(short_help="Serve a model over the OpenAI API.")
+@click.argument("reference", metavar="REF")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "-p", "--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="0 picks a free one."
+)
+@click.option("--api-key-file", type=click.Path(path_type=Path), metavar="FILE", help="Keys to ask for, a line each.")
+@click.option("--api-key", metavar="KEY", help="Key to ask for; it shows in the process list.")
+@click.option("--alias", metavar="NAME", help="Name of the model in the API.")
+@click.option("--embeddings", is_flag=True, help="Serve embeddings.")
+@click.option("-d", "--detach", is_flag=True, help="Serve in the background; see ps, logs, stop.")
+@click.option("--name", metavar="NAME", help="Name of the server in the background.")
+@runtime_options
+@networked
+@common
+def command(
+    app: App,
+    reference: str,
+    *,
+    host: str,
+    port: int,
+    api_key_file: Path | None,
+    api_key: str | None,
+    alias: str | None,
+    embeddings: bool,
+    detach: bool,
+    name: str | None,
+    chosen: dict[str, Any],
+    offline: bool,
+    insecure: bool,
+) -> None:
+    """Serve the model REF over the OpenAI API until Ctrl-C; it is pulled if it is not in the store.
+
+    Beyond this machine it is served only with a key: --api-key-file FILE, or LADING_API_KEY.
+    """
+    if name and not detach:
+        msg = "--name is for a server in the background (--detach)"
+        raise click.UsageError(msg)
+    with app.session(offline=offline, insecure=insecure) as session:
+        keys = read_keys(api_key_file, api_key, session.config.api_key)
+        options = make_options(chosen, host=host, port=port, api_keys=keys, alias=alias, embeddings=embeddings)
+        if detach:
+            _background(session, reference, options, name)
+        else:
+            _foreground(app, session, reference, options)
+
+
+def _background(session: Session, reference: str, options: Options, name: str | None) -> None:
+    from lading.api.serve import serve_detached  # noqa: PLC0415 - the library is loaded when the command runs
+
+    record = serve_detached(session, reference, options, environment(), name=name)
+    click.echo(f"serving  {record.name}   {record.url}   {record.runtime} {record.runtime_version}   pid {record.pid}")
+
+
+def _foreground(app: App, session: Session, reference: str, options: Options) -> None:
+    from lading.api.serve import serve  # noqa: PLC0415 - as above
+
+    with serve(session, reference, options, environment()) as serving:
+        app.say(introduce(serving))
+        click.echo(f"serving  {serving.prepared.name}   {serving.server.endpoint.url}")
+        try:
+            serving.server.wait()
+        except KeyboardInterrupt:
+            app.say("stopped")

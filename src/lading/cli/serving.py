@@ -1,0 +1,107 @@
+"""The options that `run` and `serve` share."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lading.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from lading.api.serve import Options, Serving
+
+_NAMES = ("ctx_size", "threads", "n_gpu_layers", "runtime", "temp", "top_p", "top_k", "min_p", "repeat_penalty", "seed")
+
+
+def runtime_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the flags of the runtime, as llama-server spells them; it receives them as `chosen`."""
+
+    @click.option("-c", "--ctx-size", type=click.IntRange(min=1), help="Context in tokens.")
+    @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all usable cores if not given.")
+    @click.option("-ngl", "--n-gpu-layers", type=click.IntRange(min=0), help="Layers to keep on the GPU.")
+    @click.option("--temp", type=click.FloatRange(0, 5), help="Sampling temperature.")
+    @click.option("--top-p", type=click.FloatRange(0, 1), help="Nucleus sampling.")
+    @click.option("--top-k", type=click.IntRange(min=0), help="Sample from the best K tokens.")
+    @click.option("--min-p", type=click.FloatRange(0, 1), help="Least probability, relative to the best token.")
+    @click.option("--repeat-penalty", type=click.FloatRange(0.1, 10), help="Penalty for repeated tokens.")
+    @click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="Seed of the sampling.")
+    @click.option(
+        "--runtime",
+        metavar="NAME",
+        help="llama-server (on the PATH) or embedded; the first that is there if not given.",
+    )
+    @wraps(function)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        chosen = {name: options.pop(name) for name in _NAMES}
+        return function(*args, chosen=chosen, **options)
+
+    return wrapped
+
+
+def make_options(chosen: Mapping[str, Any], **more: Any) -> Options:
+    """Return the library's options for the flags."""
+    from lading.api.serve import Options  # noqa: PLC0415 - the library is loaded when a command runs
+    from lading.runtime import Sampling  # noqa: PLC0415 - as above
+
+    sampling = Sampling(
+        temperature=chosen["temp"],
+        top_p=chosen["top_p"],
+        top_k=chosen["top_k"],
+        min_p=chosen["min_p"],
+        repeat_penalty=chosen["repeat_penalty"],
+        seed=chosen["seed"],
+    )
+    return Options(
+        ctx_size=chosen["ctx_size"],
+        threads=chosen["threads"],
+        n_gpu_layers=chosen["n_gpu_layers"],
+        runtime=chosen["runtime"],
+        sampling=sampling,
+        **more,
+    )
+
+
+def environment() -> Mapping[str, str]:
+    """Return the user's environment: the runtime is searched on its PATH and sees a harmless part of it."""
+    return os.environ  # noqa: TID251 - the surface hands the environment down as a value
+
+
+def read_keys(file: Path | None, given: str | None, configured: str | None) -> tuple[str, ...]:
+    """Return the API keys: of the file, a line each, else the one given, else the configured one."""
+    if given is not None:
+        click.echo("warning: --api-key shows in the process list; use --api-key-file or LADING_API_KEY", err=True)
+    if file is None:
+        key = given or configured
+        return (key,) if key else ()
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        msg = f"the key file {file} cannot be read"
+        raise UsageError(msg, hint="a text file with one key on each line") from error
+    keys = tuple(line.strip() for line in lines if line.strip())
+    if not keys:
+        msg = f"the key file {file} holds no key"
+        raise UsageError(msg, hint="a text file with one key on each line")
+    return keys
+
+
+def introduce(serving: Serving) -> str:
+    """Say what serves which model, with its digest, in one line."""
+    prepared = serving.prepared
+    digest = f"   {prepared.digest.short}" if prepared.digest else ""
+    trained = prepared.facts.context_length
+    context = f"context {serving.ctx_size:,}" + (f" of {trained:,}" if trained and trained > serving.ctx_size else "")
+    return f"{prepared.name}{digest}   {serving.runtime.name} {serving.runtime.version}   {context}"
+
+
+def flush_word(piece: str) -> None:
+    """Write a piece of an answer on stdout at once."""
+    sys.stdout.write(piece)
+    sys.stdout.flush()

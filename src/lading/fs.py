@@ -13,6 +13,7 @@ import os
 import stat
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from lading.errors import (
@@ -73,16 +74,31 @@ def open_regular(path: Path) -> int:
     return descriptor
 
 
-def settled(descriptor: int) -> os.stat_result:
-    """Return the status of an open file once its last change is older than the clock of the file system.
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A user's file, open for reading: what is read, hashed and linked is this and no other.
 
-    Within one tick of that clock a second write leaves the same time behind as the first.
+    `before` is its status when it was opened; `close` is the owner's duty.
     """
-    while (status := os.fstat(descriptor)).st_mtime_ns > time.time_ns() - _TICK_NS:
-        if status.st_mtime_ns > time.time_ns() + _TICK_NS:
-            break  # a time in the future: waiting for it would not end
-        time.sleep(_TICK_NS / 1e9)
-    return status
+
+    path: Path
+    descriptor: int
+    before: os.stat_result
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open a regular file once its last change is older than the file system's clock can tell apart.
+
+        Within one tick of that clock a second write leaves the same time behind as the first.
+        """
+        descriptor = open_regular(path)
+        while time.time_ns() - _TICK_NS < (status := os.fstat(descriptor)).st_mtime_ns < time.time_ns() + _TICK_NS:
+            time.sleep(_TICK_NS / 1e9)
+        return cls(path, descriptor, status)
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.descriptor)
 
 
 def make_folder(path: Path) -> None:

@@ -1,1 +1,119 @@
-"""The library: one function for each verb."""
+"""The library: one function for each verb, working on a `Session`.
+
+    from lading import api
+
+    session = api.Session(api.load_config(os.environ))
+    api.pull(session, "registry.example.org/team/chat:3")
+    with api.serve(session, "registry.example.org/team/chat:3", api.Options(port=0), os.environ) as serving:
+        print(serving.server.endpoint.url)
+
+Failures are the errors of `lading.errors`; progress goes to the session's reporter. Names are
+loaded when they are first used, so that a program pays only for the verbs it calls.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lading.api._info import InfoDocument, info
+    from lading.api._inspect import inspect
+    from lading.api._login import login, logout
+    from lading.api._pack import pack
+    from lading.api._prepare import Prepared, prepare
+    from lading.api._pull import pull
+    from lading.api._push import push
+    from lading.api._serve import (
+        Options,
+        Serving,
+        Talk,
+        serve,
+        serve_detached,
+        server_logs,
+        servers,
+        stop_server,
+        talk,
+    )
+    from lading.api.catalog import list_models, prune, remove, tag, verify
+    from lading.api.documents import FactsDocument, ModelDocument, PartDocument
+    from lading.api.results import Inspection, PackedFile, PackResult, Pulled, Pushed
+    from lading.api.session import Session
+    from lading.config import Config
+    from lading.config import load as load_config
+
+_PLACES = {
+    "lading.api.catalog": ("list_models", "prune", "remove", "tag", "verify"),
+    "lading.api.documents": ("FactsDocument", "ModelDocument", "PartDocument"),
+    "lading.api._info": ("InfoDocument", "info"),
+    "lading.api._inspect": ("inspect",),
+    "lading.api._login": ("login", "logout"),
+    "lading.api._pack": ("pack",),
+    "lading.api._prepare": ("Prepared", "prepare"),
+    "lading.api._pull": ("pull",),
+    "lading.api._push": ("push",),
+    "lading.api.results": ("Inspection", "PackResult", "PackedFile", "Pulled", "Pushed"),
+    "lading.api._serve": (
+        "Options",
+        "Serving",
+        "Talk",
+        "serve",
+        "serve_detached",
+        "server_logs",
+        "servers",
+        "stop_server",
+        "talk",
+    ),
+    "lading.api.session": ("Session",),
+    "lading.config": ("Config", "load_config"),
+}
+_HOME = {name: place for place, names in _PLACES.items() for name in names}
+
+__all__ = [
+    "Config",
+    "FactsDocument",
+    "InfoDocument",
+    "Inspection",
+    "ModelDocument",
+    "Options",
+    "PackResult",
+    "PackedFile",
+    "PartDocument",
+    "Prepared",
+    "Pulled",
+    "Pushed",
+    "Serving",
+    "Session",
+    "Talk",
+    "info",
+    "inspect",
+    "list_models",
+    "load_config",
+    "login",
+    "logout",
+    "pack",
+    "prepare",
+    "prune",
+    "pull",
+    "push",
+    "remove",
+    "serve",
+    "serve_detached",
+    "server_logs",
+    "servers",
+    "stop_server",
+    "tag",
+    "talk",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name's module and return the name's value (PEP 562)."""
+    if name not in _HOME:
+        msg = f"module 'lading.api' has no attribute {name!r}"
+        raise AttributeError(msg)
+    # A function may be named like the module it lives in, which importing would put in its place.
+    value: object = getattr(import_module(_HOME[name]), "load" if name == "load_config" else name)
+    globals()[name] = value
+    return value

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import calendar
 import time
+from datetime import UTC, datetime
 
 
 def now() -> str:
@@ -12,12 +12,12 @@ def now() -> str:
 
 
 def ago(moment: str) -> str:
-    """Say how long ago an RFC 3339 moment in UTC was: `just now`, `2 hours ago`; as it is if it cannot be read."""
+    """Say how long ago an RFC 3339 moment was: `just now`, `2 hours ago`; as it is if it cannot be read."""
     try:
-        then = calendar.timegm(time.strptime(moment, "%Y-%m-%dT%H:%M:%SZ"))
+        then = datetime.fromisoformat(moment)
     except ValueError:
         return moment
-    seconds = time.time() - then
+    seconds = (datetime.now(UTC) - (then if then.tzinfo else then.replace(tzinfo=UTC))).total_seconds()
     for name, length in (("year", 31557600), ("month", 2629800), ("day", 86400), ("hour", 3600), ("minute", 60)):
         count = int(seconds // length)
         if count:

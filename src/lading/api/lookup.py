@@ -59,6 +59,19 @@ def remote(session: Session, text: str) -> Reference:
     raise UsageError(msg, hint="see shortnames.toml")
 
 
+def tag_name(name: str) -> str:
+    """Return the tag that `-t` stands for: the words as they are, a registry reference with its `:latest`.
+
+    Raises UsageError for what cannot be a tag.
+    """
+    reference = parse(name)
+    stored = stored_name(reference)
+    if stored is None or "://" in name:
+        msg = f"`{name}` cannot be the name of a model"
+        raise UsageError(msg, hint="a name is like story:1, or host/repository:tag to push it there")
+    return stored
+
+
 def _origin(tag: Tag) -> Reference:
     if tag.reference is None:
         msg = f"`{tag.name}` was packed here: there is nowhere to pull it from"

@@ -44,6 +44,10 @@ def main() -> int:
         return _explain(error)
     except (KeyboardInterrupt, click.Abort):
         return _tell("interrupted", "", 130, word="")
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        return _tell(f"lading failed: {type(error).__name__}: {error}", "this is a defect; --debug shows where", 1)
 
 
 def _run() -> int:

@@ -13,7 +13,7 @@ from lading.text import size
 @common
 def command(app: App, *, as_json: bool) -> None:
     """Show the settings in force, the store and the runtimes that are here."""
-    from lading.api.info import info  # noqa: PLC0415 - the library is loaded when the command runs
+    from lading.api import info  # noqa: PLC0415 - the library is loaded when the command runs
     from lading.cli.serving import environment  # noqa: PLC0415 - as above
 
     with app.session() as session:

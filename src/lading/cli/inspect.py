@@ -24,7 +24,7 @@ def command(app: App, reference: str, *, as_json: bool, offline: bool, insecure:
 
     Of remote weights only the headers are read.
     """
-    from lading.api.inspect import inspect  # noqa: PLC0415 - the library is loaded when the command runs
+    from lading.api import inspect  # noqa: PLC0415 - the library is loaded when the command runs
 
     with app.session(offline=offline, insecure=insecure) as session:
         found = inspect(session, reference)

@@ -17,7 +17,7 @@ from lading.cli.app import App, common
 @common
 def command(app: App, host: str, *, username: str | None, password_stdin: bool, insecure: bool) -> None:
     """Check a login against REGISTRY and keep it where docker and podman look for it."""
-    from lading.api.login import login  # noqa: PLC0415 - the library is loaded when the command runs
+    from lading.api import login  # noqa: PLC0415 - the library is loaded when the command runs
 
     if password_stdin and not username:
         msg = "--password-stdin needs --username"

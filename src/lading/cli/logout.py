@@ -12,7 +12,7 @@ from lading.cli.app import App, common
 @common
 def command(app: App, host: str) -> None:
     """Forget the credentials of REGISTRY."""
-    from lading.api.login import logout  # noqa: PLC0415 - the library is loaded when the command runs
+    from lading.api import logout  # noqa: PLC0415 - the library is loaded when the command runs
 
     with app.session() as session:
         places = logout(session, host)

@@ -15,11 +15,10 @@ from lading.cli.app import App, common
 @common
 def command(app: App, name: str, *, follow: bool) -> None:
     """Show the log of a server in the background, also of one that has died."""
-    from lading.api.serve import servers_folder  # noqa: PLC0415 - the library is loaded when the command runs
-    from lading.server import logs  # noqa: PLC0415 - as above
+    from lading.api import server_logs  # noqa: PLC0415 - the library is loaded when the command runs
 
     out = sys.stdout.buffer
     with app.session() as session:
-        for piece in logs(servers_folder(session), name, follow=follow):
+        for piece in server_logs(session, name, follow=follow):
             out.write(piece)
             out.flush()

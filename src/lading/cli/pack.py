@@ -35,7 +35,7 @@ def command(app: App, path: Path, *, name: str, format_name: str, copy: bool, dr
     PATH is a .gguf or .safetensors file, one shard of several, or a folder. Files are not copied where the
     file system can share them; one that is changed afterwards is noticed and never served.
     """
-    from lading.api.pack import pack  # noqa: PLC0415 - the library is loaded when the command runs
+    from lading.api import pack  # noqa: PLC0415 - the library is loaded when the command runs
 
     with app.session() as session:
         result = pack(session, path.expanduser(), name, format_name=format_name, copy=copy, dry_run=dry_run)

@@ -13,8 +13,8 @@ from lading.text import table
 @common
 def command(app: App, *, as_json: bool) -> None:
     """Show the servers in the background."""
+    from lading.api import servers  # noqa: PLC0415 - as above
     from lading.api.clock import ago  # noqa: PLC0415 - the library is loaded when the command runs
-    from lading.api.serve import servers  # noqa: PLC0415 - as above
 
     with app.session() as session:
         running = servers(session)

@@ -41,8 +41,8 @@ def command(
 
     Only what is missing is fetched; every byte is held to its digest. Interrupted, the same command resumes.
     """
-    from lading.api.pack import tag_name  # noqa: PLC0415 - the library is loaded when the command runs
-    from lading.api.pull import pull  # noqa: PLC0415 - as above
+    from lading.api import pull  # noqa: PLC0415 - the library is loaded when the command runs
+    from lading.api.lookup import tag_name  # noqa: PLC0415 - as above
 
     if name and len(references) > 1:
         msg = "--tag names one model; several were given"

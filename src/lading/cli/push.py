@@ -25,7 +25,7 @@ def command(app: App, name: str, destination: str | None, *, insecure: bool, par
 
     Blobs that are there already are not sent again.
     """
-    from lading.api.push import push  # noqa: PLC0415 - the library is loaded when the command runs
+    from lading.api import push  # noqa: PLC0415 - the library is loaded when the command runs
 
     try:
         with app.session(insecure=insecure) as session:

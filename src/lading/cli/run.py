@@ -11,7 +11,7 @@ from lading.cli.app import App, common, networked
 from lading.cli.serving import environment, flush_word, introduce, make_options, runtime_options
 
 if TYPE_CHECKING:
-    from lading.api.serve import Talk
+    from lading.api import Talk
 
 _DEFAULT_MAX_TOKENS = 256
 _HELP = """  /help     this
@@ -44,7 +44,7 @@ def command(
     Without PROMPT a chat begins, or, when stdin is no terminal, stdin is the prompt. A given prompt is answered with
     256 tokens at most, unless --max-tokens says otherwise.
     """
-    from lading.api.serve import talk  # noqa: PLC0415 - the library is loaded when the command runs
+    from lading.api import talk  # noqa: PLC0415 - the library is loaded when the command runs
     from lading.chat import Wishes  # noqa: PLC0415 - as above
 
     prompt = " ".join(words)

@@ -11,7 +11,7 @@ from lading.cli.app import App, common, networked
 from lading.cli.serving import environment, introduce, make_options, read_keys, runtime_options
 
 if TYPE_CHECKING:
-    from lading.api.serve import Options
+    from lading.api import Options
     from lading.api.session import Session
 
 
@@ -63,14 +63,14 @@ def command(
 
 
 def _background(session: Session, reference: str, options: Options, name: str | None) -> None:
-    from lading.api.serve import serve_detached  # noqa: PLC0415 - the library is loaded when the command runs
+    from lading.api import serve_detached  # noqa: PLC0415 - the library is loaded when the command runs
 
     record = serve_detached(session, reference, options, environment(), name=name)
     click.echo(f"serving  {record.name}   {record.url}   {record.runtime} {record.runtime_version}   pid {record.pid}")
 
 
 def _foreground(app: App, session: Session, reference: str, options: Options) -> None:
-    from lading.api.serve import serve  # noqa: PLC0415 - as above
+    from lading.api import serve  # noqa: PLC0415 - as above
 
     with serve(session, reference, options, environment()) as serving:
         app.say(introduce(serving))

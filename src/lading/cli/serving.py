@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from lading.api.serve import Options, Serving
+    from lading.api import Options, Serving
 
 _NAMES = ("ctx_size", "threads", "n_gpu_layers", "runtime", "temp", "top_p", "top_k", "min_p", "repeat_penalty", "seed")
 
@@ -47,7 +47,7 @@ def runtime_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def make_options(chosen: Mapping[str, Any], **more: Any) -> Options:
     """Return the library's options for the flags."""
-    from lading.api.serve import Options  # noqa: PLC0415 - the library is loaded when a command runs
+    from lading.api import Options  # noqa: PLC0415 - the library is loaded when a command runs
     from lading.runtime import Sampling  # noqa: PLC0415 - as above
 
     sampling = Sampling(

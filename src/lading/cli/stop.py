@@ -13,17 +13,14 @@ from lading.cli.app import App, common
 @common
 def command(app: App, names: tuple[str, ...], *, everything: bool) -> None:
     """Stop servers in the background."""
-    from lading.api.serve import servers, servers_folder  # noqa: PLC0415 - the library is loaded when the command runs
-    from lading.server import find, stop  # noqa: PLC0415 - as above
+    from lading.api import servers, stop_server  # noqa: PLC0415 - the library is loaded when the command runs
 
     if bool(names) == everything:
         msg = "name the servers to stop, or --all"
         raise click.UsageError(msg)
     with app.session() as session:
-        folder = servers_folder(session)
-        wanted = [one.name for one in servers(session)] if everything else [find(folder, name).name for name in names]
+        wanted = tuple(one.name for one in servers(session)) if everything else names
         for name in wanted:
-            stop(folder, name)
-            click.echo(f"stopped  {name}")
-        if everything and not wanted:
+            click.echo(f"stopped  {stop_server(session, name).name}")
+        if not wanted:
             app.say("nothing is being served")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lading.api import catalog
-from lading.api.pack import tag_name
+from lading.api.lookup import tag_name
 from lading.cli.app import App, common
 
 

@@ -7,18 +7,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from lading.api.prepare import prepare
+from lading.api._prepare import prepare
 from lading.events import Noted
 from lading.runtime import ServeSettings, choose, from_artifact, merged
 from lading.runtime.settings import Sampling
-from lading.server import Launch, check_address, detach, http_probe, name_for, start
+from lading.server import Launch, check_address, detach, http_probe, logs, name_for, start, stop
 from lading.server import servers as living_servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from lading.api.prepare import Prepared
+    from lading.api._prepare import Prepared
     from lading.api.session import Session
     from lading.chat import Chat, Wishes
     from lading.runtime import ArtifactSettings, Runtime
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 DEFAULT_CONTEXT = 8192
 """Tokens, when neither the user nor the artifact says: what a model was trained for may need all memory."""
+
+_ANSWER_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def talk(
 ) -> Iterator[Talk]:
     """Open a conversation with a model, served on a free port of this machine with a key of its own."""
     from lading.chat import Chat  # noqa: PLC0415 - for a conversation only
-    from lading.http import Client  # noqa: PLC0415 - as above
+    from lading.http import Client, Patience  # noqa: PLC0415 - as above
 
     key = secrets.token_urlsafe(24)
     private = Options(
@@ -103,7 +105,9 @@ def talk(
     )
     with serve(session, text, private, environment) as serving:
         template = serving.prepared.template is not None or serving.prepared.facts.chat_template is not None
-        chat = Chat(Client(), serving.server.endpoint.url, template=template, api_key=key, system=system, wishes=wishes)
+        # A long prompt on a slow machine takes minutes before its first token, and asking twice would not help.
+        client = Client(patience=Patience(tries=1, read=_ANSWER_SECONDS))
+        chat = Chat(client, serving.server.endpoint.url, template=template, api_key=key, system=system, wishes=wishes)
         yield Talk(serving, chat)
 
 
@@ -116,7 +120,7 @@ def serve_detached(
     with prepare(session, text) as prepared:
         return detach(
             Launch(
-                folder=servers_folder(session),
+                folder=_folder(session),
                 name=name or name_for(prepared.name),
                 reference=prepared.name,
                 digest=str(prepared.digest or ""),
@@ -131,11 +135,20 @@ def serve_detached(
 
 def servers(session: Session) -> tuple[ServerRecord, ...]:
     """Return the living servers in the background, oldest first."""
-    return living_servers(servers_folder(session))
+    return living_servers(_folder(session))
 
 
-def servers_folder(session: Session) -> Path:
-    """Return where the records and logs of servers in the background are kept."""
+def stop_server(session: Session, name: str) -> ServerRecord:
+    """End a server in the background, with force if it must be; raises NotFoundError."""
+    return stop(_folder(session), name)
+
+
+def server_logs(session: Session, name: str, *, follow: bool = False) -> Iterator[bytes]:
+    """Yield the log of a server in the background, dead or alive; `follow` goes on until it ends."""
+    return logs(_folder(session), name, follow=follow)
+
+
+def _folder(session: Session) -> Path:
     return session.config.state / "servers"
 
 
@@ -156,8 +169,15 @@ def _settings(session: Session, prepared: Prepared, options: Options) -> ServeSe
         n_gpu_layers=options.n_gpu_layers,
         alias=options.alias or prepared.name,
         embeddings=options.embeddings,
+        pooling=_pooling(prepared) if options.embeddings else None,
         sampling=merged(options.sampling, wished.sampling),
     )
+
+
+def _pooling(prepared: Prepared) -> str | None:
+    # A model that names no pooling was made to generate; without one llama.cpp refuses it embeddings.
+    named = f"{prepared.facts.architecture}.pooling_type" in prepared.facts.metadata
+    return None if named else "mean"
 
 
 def _context(prepared: Prepared, options: Options, wished: ArtifactSettings) -> int:

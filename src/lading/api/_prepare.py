@@ -67,7 +67,7 @@ def prepare(session: Session, text: str) -> Iterator[Prepared]:
     tag = local(session, text)
     pulled = None
     if tag is None:
-        from lading.api.pull import pull  # noqa: PLC0415 - a model that is here needs no pull
+        from lading.api._pull import pull  # noqa: PLC0415 - a model that is here needs no pull
 
         pulled = pull(session, text)
         name = pulled.name

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from lading import artifact, media
 from lading.api.clock import now
-from lading.api.lookup import parse, stored_name
+from lading.api.lookup import tag_name
 from lading.api.results import PackedFile, PackResult
-from lading.errors import UsageError
 from lading.package import open_draft
 from lading.package import pack as pack_draft
 
@@ -50,16 +49,3 @@ def pack(
             PackedFile(part.role, part.name, part.blob.size, packed.how[part.name]) for part in packed.model.parts
         )
         return PackResult(name, manifest.digest, row.name, draft.facts, files)
-
-
-def tag_name(name: str) -> str:
-    """Return the tag that `-t` stands for: the words as they are, a registry reference with its `:latest`.
-
-    Raises UsageError for what cannot be a tag.
-    """
-    reference = parse(name)
-    stored = stored_name(reference)
-    if stored is None or "://" in name:
-        msg = f"`{name}` cannot be the name of a model"
-        raise UsageError(msg, hint="a name is like story:1, or host/repository:tag to push it there")
-    return stored

@@ -1,0 +1,313 @@
+"""The one way out of the house: requests with retries, redirects, proxies and TLS (RFC 9110)."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+import urllib3  # noqa: TID251 - this room is the one that speaks HTTP
+from urllib3 import connection, exceptions  # noqa: TID251 - as above
+
+from lading import __version__
+from lading.config import Network
+from lading.errors import FormatError, IntegrityError, PolicyError, UsageError
+from lading.events import Noted, Silent
+from lading.http.origin import MAX_HOPS, REDIRECTS, Origin, next_hop
+from lading.http.patience import RETRIED, Patience, retry_after
+from lading.http.response import Response
+from lading.http.trouble import Trouble, explain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from lading.content import ByteReader
+    from lading.events import Reporter
+
+_BLOCK = 128 * 1024
+_POOLED = 16
+_SAFE_METHODS = frozenset({"GET", "HEAD"})
+_TLS_PROBE_SECONDS = 5.0
+
+
+class Payload(Protocol):
+    """A request body of known length that can be opened again for another try."""
+
+    @property
+    def size(self) -> int:
+        """Its length in bytes."""
+
+    def open(self) -> ByteReader:
+        """Return its bytes from the start."""
+
+    def progress(self, done: int, /) -> None:
+        """Hear that `done` bytes of this body are sent."""
+
+
+class _TrustingConnection(connection.HTTPSConnection):
+    """A connection that takes any certificate because the user said so: urllib3 need not warn at every request."""
+
+    def connect(self) -> None:
+        super().connect()
+        self.is_verified = True
+
+
+class _TrustingPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TrustingConnection
+
+
+class Client:
+    """Speaks HTTP to any number of hosts, from any number of threads, and keeps connections.
+
+    GET and HEAD are tried again after passing trouble; other methods only with `again`.
+    Redirects are followed by `origin.next_hop`'s rule; `authorization` never goes to another
+    origin, nor do headers other than Accept and Range. Errors of the tree name the host.
+    `requests` counts those sent, `bytes_read` the bytes of bodies that came back.
+    """
+
+    def __init__(
+        self,
+        network: Network | None = None,
+        *,
+        reporter: Reporter | None = None,
+        patience: Patience | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._network = network or Network()
+        self._reporter: Reporter = reporter or Silent()
+        self._patience = patience or Patience()
+        self._sleep = sleep
+        self.requests = 0
+        self.bytes_read = 0
+        self._pools: dict[tuple[str | None, str, bool], urllib3.PoolManager] = {}
+        self._schemes: dict[tuple[str, bool], str] = {}
+        self._lock = threading.Lock()
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        authorization: str | None = None,
+        body: bytes | Payload | None = None,
+        again: bool = False,
+        verify: bool = True,
+    ) -> Response:
+        """Send a request and return the answer, whatever its status; the caller closes it.
+
+        `verify` false takes any certificate, of the URL's own origin only. Raises NetworkError
+        when there is no answer, PolicyError for a redirect that must not be followed.
+        """
+        target = url
+        sent = dict(headers or {})
+        for _hop in range(MAX_HOPS + 1):
+            response = self._persist(method, target, sent, authorization, body, again=again, verify=verify)
+            location = response.headers.get("Location")
+            if response.status not in REDIRECTS or location is None:
+                response.redirected = target != url
+                return response
+            response.close()
+            following = next_hop(method, response.status, target, location)
+            if Origin.of(following) != Origin.of(target):
+                authorization = None
+                verify = True
+                sent = {name: value for name, value in sent.items() if name in ("Accept", "Range", "If-Range")}
+            target = following
+        msg = f"{Origin.of(url).authority} redirects more than {MAX_HOPS} times"
+        raise PolicyError(msg, hint="it may be redirecting in a circle")
+
+    def scheme(self, authority: str, *, verify: bool = True) -> str:
+        """Find out whether a host speaks https or only http: https is tried first.
+
+        For hosts where plain http is allowed at all. Raises NetworkError if nothing answers or
+        the certificate is not trusted.
+        """
+        known = self._schemes.get((authority, verify))
+        if known is None:
+            short = urllib3.Timeout(connect=self._patience.connect, read=_TLS_PROBE_SECONDS)
+            try:
+                self._once("GET", f"https://{authority}/v2/", {}, None, verify=verify, timeout=short).close()
+                known = "https"
+            except Trouble as trouble:
+                if not trouble.plain:
+                    raise trouble.error from trouble.__cause__
+                known = "http"
+            self._schemes[authority, verify] = known
+        return known
+
+    @property
+    def tries(self) -> int:
+        """How often something is tried that makes no progress."""
+        return self._patience.tries
+
+    def pause(self, failed: int, why: str) -> None:
+        """Wait as after the `failed`-th failure in a row (from 1), and say why."""
+        self._rest(self._patience.wait(failed), why)
+
+    def _rest(self, seconds: float, why: str) -> None:
+        self._reporter.emit(Noted(f"{why}; trying again in {seconds:.1f} s", warning=True))
+        self._sleep(seconds)
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        with self._lock:
+            for pool in self._pools.values():
+                pool.clear()
+
+    def _persist(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        authorization: str | None,
+        body: bytes | Payload | None,
+        *,
+        again: bool,
+        verify: bool,
+    ) -> Response:
+        all_headers = {"User-Agent": f"lading/{__version__}", "Accept-Encoding": "identity", **headers}
+        if authorization is not None:
+            all_headers["Authorization"] = authorization
+        tries = self._patience.tries if again or method in _SAFE_METHODS else 1
+        for failed in range(1, tries):
+            wait = self._patience.wait(failed)
+            try:
+                response = self._once(method, url, all_headers, body, verify=verify)
+            except Trouble as trouble:
+                if not trouble.passing:
+                    raise trouble.error from trouble.__cause__
+                why = trouble.error.message
+            else:
+                if response.status not in RETRIED:
+                    return response
+                asked = retry_after(response.headers.get("Retry-After"), time.time())
+                if asked is not None and asked > self._patience.longest_asked:
+                    return response
+                wait = wait if asked is None else asked + wait / 4
+                why = f"{response.host} is busy or failing ({response.status})"
+                response.close()
+            self._rest(wait, why)
+        try:
+            return self._once(method, url, all_headers, body, verify=verify)
+        except Trouble as trouble:
+            raise trouble.error from trouble.__cause__
+
+    def _once(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | Payload | None,
+        *,
+        verify: bool,
+        timeout: urllib3.Timeout | None = None,
+    ) -> Response:
+        origin = Origin.of(url)
+        proxy = self._network.proxy(origin.scheme, origin.host, origin.port)
+        sent = dict(headers)
+        content: Any = body
+        silence = self._patience.read
+        if body is not None and not isinstance(body, bytes):
+            sent["Content-Length"] = str(body.size)
+            content = _blocks(body)
+            # A registry may hash or copy the whole blob before it answers.
+            silence = max(silence, self._patience.commit)
+        try:
+            raw = self._pool(origin, proxy, verify=verify).urlopen(
+                method,
+                url,
+                body=content,
+                headers=sent,
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+                timeout=timeout or urllib3.Timeout(connect=self._patience.connect, read=silence),
+            )
+        except (exceptions.HTTPError, OSError, ValueError) as error:
+            raise explain(error, origin, proxy) from error
+        assert isinstance(raw, urllib3.HTTPResponse)  # noqa: S101 - urlopen is typed by its base class
+        with self._lock:
+            self.requests += 1
+        return Response(raw, method, url, self._count)
+
+    def _count(self, size: int) -> None:
+        with self._lock:
+            self.bytes_read += size
+
+    def _pool(self, origin: Origin, proxy: str | None, *, verify: bool) -> urllib3.PoolManager:
+        # A pool per host: client certificates and added CAs hold for one host only.
+        key = (proxy, str(origin), verify)
+        with self._lock:
+            pool = self._pools.get(key)
+            if pool is None:
+                options: dict[str, Any] = {"maxsize": _POOLED, "blocksize": _BLOCK, "retries": False}
+                if origin.scheme == "https":
+                    options["ssl_context"] = self._context(origin, verify=verify)
+                pool = _proxied(proxy, options) if proxy else urllib3.PoolManager(1, **options)
+                if not verify:
+                    pool.pool_classes_by_scheme = {**pool.pool_classes_by_scheme, "https": _TrustingPool}
+                self._pools[key] = pool
+            return pool
+
+    def _context(self, origin: Origin, *, verify: bool) -> ssl.SSLContext:
+        bundle = self._network.ca_bundle
+        try:
+            context = ssl.create_default_context(cafile=str(bundle) if bundle else None)
+        except (OSError, ssl.SSLError) as error:
+            msg = f"the CA bundle {bundle} cannot be read"
+            raise UsageError(msg, hint="SSL_CERT_FILE or REQUESTS_CA_BUNDLE names it") from error
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if not verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        tls = self._network.tls(origin.authority)
+        file = None
+        try:
+            for file in tls.authorities:
+                context.load_verify_locations(str(file))
+            if tls.client is not None:
+                file = tls.client[0]
+                context.load_cert_chain(str(file), str(tls.client[1]), password=_no_password)
+        except (OSError, ssl.SSLError, ValueError) as error:
+            msg = f"the certificate or key {file} cannot be used"
+            raise FormatError(msg, hint="PEM files are read; keys must have no password") from error
+        return context
+
+
+def _no_password() -> str:
+    msg = "the key has a password"
+    raise ValueError(msg)
+
+
+def _proxied(proxy: str, options: dict[str, Any]) -> urllib3.PoolManager:
+    try:
+        login = urllib3.util.parse_url(proxy).auth
+        headers = urllib3.util.make_headers(proxy_basic_auth=login) if login else {}
+        return urllib3.ProxyManager(proxy, 1, proxy_headers=headers, **options)
+    except exceptions.HTTPError as error:
+        msg = "the proxy's address is malformed"
+        raise UsageError(msg, hint="it looks like http://host:port") from error
+
+
+def _blocks(payload: Payload) -> Iterator[memoryview]:
+    source = payload.open()
+    try:
+        block = memoryview(bytearray(_BLOCK))
+        done = 0
+        while done < payload.size:
+            count = source.readinto(block[: min(_BLOCK, payload.size - done)])
+            if not count:
+                msg = f"the source ended after {done} of {payload.size} bytes"
+                raise IntegrityError(msg)
+            done += count
+            if done == payload.size and source.readinto(bytearray(1)):
+                # Also makes a verifying source speak before the last block leaves.
+                msg = f"the source is longer than {payload.size} bytes"
+                raise IntegrityError(msg)
+            yield block[:count]
+            payload.progress(done)
+    finally:
+        source.close()

@@ -1,0 +1,139 @@
+"""Random access to a file behind HTTP, by Range requests (RFC 9110, 14)."""
+
+from __future__ import annotations
+
+import re
+import threading
+from typing import TYPE_CHECKING
+
+from lading.errors import IntegrityError, LadingError, NetworkError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from lading.http.client import Client
+    from lading.http.response import Response
+
+SMALL = 4 * 1024 * 1024
+"""Bytes; a file up to this long is read whole where the server knows no ranges."""
+
+_OK, _PARTIAL, _UNSATISFIABLE = 200, 206, 416
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII)
+
+
+class RemoteFile:
+    """A RangeReader over HTTP, for one thread or many.
+
+    `fetch` sends a GET with the headers it is given, and credentials of its own. Where the
+    answer came from another place in the end (a registry's storage), that place is asked
+    directly from then on. `requests` and `bytes_read` count what was spent.
+    """
+
+    def __init__(
+        self, client: Client, fetch: Callable[[Mapping[str, str]], Response], name: str, size: int, *, etag: str = ""
+    ) -> None:
+        self._client = client
+        self._fetch = fetch
+        self._name = name
+        self._size = size
+        self._etag = etag
+        self._direct: str | None = None
+        self._whole: bytes | None = None
+        self._lock = threading.Lock()
+        self.requests = 0
+        self.bytes_read = 0
+
+    @property
+    def name(self) -> str:
+        """What messages call the file."""
+        return self._name
+
+    @property
+    def size(self) -> int:
+        """The size promised when the file was named."""
+        return self._size
+
+    def read_at(self, offset: int, length: int, /) -> bytes:
+        """Return `length` bytes from `offset` on; fewer only where the file ends.
+
+        Raises IntegrityError if the server holds another file than promised, NetworkError if it
+        knows no ranges and the file is not small.
+        """
+        end = min(offset + length, self._size)
+        if offset < 0 or offset >= end:
+            return b""
+        if self._whole is not None:
+            return self._whole[offset:end]
+        response = self._ask({"Range": f"bytes={offset}-{end - 1}"})
+        with response:
+            if response.status == _OK:
+                self._whole = whole = self._read_whole(response)
+                return whole[offset:end]
+            if response.status != _PARTIAL:
+                raise self._refused(response)
+            if self._etag and response.headers.get("ETag", self._etag) != self._etag:
+                msg = f"{self._name} changed while it was read"
+                raise IntegrityError(msg, hint="try again")
+            check_range(response, offset, end, self._size, self._name)
+            data = response.read(end - offset)
+        if len(data) != end - offset:
+            msg = f"{response.host} sent {len(data)} of {end - offset} bytes of {self._name}"
+            raise NetworkError(msg, hint="try again")
+        self._count(len(data))
+        return data
+
+    def close(self) -> None:
+        """Nothing is held between requests."""
+
+    def _ask(self, headers: Mapping[str, str]) -> Response:
+        if self._direct is not None:
+            response = self._client.request("GET", self._direct, headers=headers)
+            if response.status in (_OK, _PARTIAL, _UNSATISFIABLE):
+                return response
+            # A signed address lives for minutes; then the way leads through the registry again.
+            response.close()
+            self._count(0)
+            self._direct = None
+        response = self._fetch(headers)
+        if response.redirected and response.status == _PARTIAL:
+            self._direct = response.url
+        return response
+
+    def _read_whole(self, response: Response) -> bytes:
+        if self._size > SMALL:
+            msg = f"{response.host} cannot send a part of {self._name}, only all of its {self._size} bytes"
+            raise NetworkError(msg, hint="pull it, then look at it here")
+        data = response.read(self._size)
+        if len(data) != self._size:
+            msg = f"{self._name} is {len(data)} bytes long, not {self._size}"
+            raise IntegrityError(msg)
+        self._count(len(data))
+        return data
+
+    def _refused(self, response: Response) -> LadingError:
+        if response.status == _UNSATISFIABLE:
+            return IntegrityError(f"{self._name} is shorter at {response.host} than the {self._size} bytes promised")
+        return response.failure(self._name)
+
+    def _count(self, size: int) -> None:
+        with self._lock:
+            self.requests += 1
+            self.bytes_read += size
+
+
+def check_range(response: Response, start: int, end: int, size: int | None, name: str) -> None:
+    """Hold a 206 to the range that was asked for, [start, end) of `size`; raises IntegrityError if it is another."""
+    said = response.headers.get("Content-Range", "")
+    match = _CONTENT_RANGE.fullmatch(said.strip())
+    if match is None or int(match[1]) != start or int(match[2]) != end - 1:
+        msg = f"{response.host} sent another part of {name} than bytes {start}-{end - 1}: {said[:60]!r}"
+        raise IntegrityError(msg, hint="the server or a proxy in between handles ranges wrongly")
+    if size is not None and match[3] not in ("*", str(size)):
+        msg = f"{name} is {match[3]} bytes long at {response.host}, not {size}"
+        raise IntegrityError(msg, hint="the source does not hold what its manifest says")
+
+
+def total_size(response: Response) -> int | None:
+    """Return the whole file's size that a 206 tells; None if it does not."""
+    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+    return int(match[3]) if match and match[3] != "*" else None

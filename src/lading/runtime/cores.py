@@ -1,0 +1,68 @@
+"""How many cores this process may really use: one thread too many makes generation many times slower."""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """Return the physical cores within this process's affinity and its control group's quota, at least 1.
+
+    `root` is where /sys and /proc are looked for. Where the system tells nothing, its count of processors is taken.
+    """
+    try:
+        allowed = os.sched_getaffinity(0)
+    except AttributeError:  # macOS has no affinity
+        return max(1, (os.cpu_count() or 1))
+    cores = {_siblings(root, number) for number in allowed}
+    return max(1, min(len(cores), _quota(root)))
+
+
+def _siblings(root: Path, number: int) -> str:
+    """Return the hardware threads of a processor's core, the same text for each of them."""
+    try:
+        return (root / f"sys/devices/system/cpu/cpu{number}/topology/thread_siblings_list").read_text().strip()
+    except OSError:
+        return str(number)
+
+
+def _quota(root: Path) -> int:
+    """Return the processors' worth of time that the tightest control group grants (cgroups(7), cpu.max)."""
+    tightest = math.inf
+    with suppress(OSError, ValueError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers == "":
+                tightest = min(tightest, _tightest_v2(root / "sys/fs/cgroup", path))
+            elif "cpu" in controllers.split(","):
+                tightest = min(tightest, _tightest_v1(root / "sys/fs/cgroup/cpu", path))
+    return 2**31 if tightest == math.inf else max(1, math.floor(tightest))
+
+
+def _tightest_v2(mount: Path, path: str) -> float:
+    tightest = math.inf
+    for folder in _upwards(mount, path):
+        with suppress(OSError, ValueError):
+            quota, period = (folder / "cpu.max").read_text().split()
+            if quota != "max":
+                tightest = min(tightest, int(quota) / int(period))
+    return tightest
+
+
+def _tightest_v1(mount: Path, path: str) -> float:
+    tightest = math.inf
+    for folder in _upwards(mount, path):
+        with suppress(OSError, ValueError):
+            quota = int((folder / "cpu.cfs_quota_us").read_text())
+            if quota > 0:
+                tightest = min(tightest, quota / int((folder / "cpu.cfs_period_us").read_text()))
+    return tightest
+
+
+def _upwards(mount: Path, path: str) -> list[Path]:
+    """Return the folders from a group up to the mount; in a container the path may be the host's and not exist."""
+    folder = mount / path.lstrip("/")
+    return [folder, *(one for one in folder.parents if one.is_relative_to(mount))]

@@ -1,0 +1,160 @@
+"""What a runtime is told: typed values with their ranges, from the user and, fewer of them, from an artifact."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path  # noqa: TC003  # msgspec reads the annotations
+from typing import TYPE_CHECKING
+
+from lading.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_UNSAFE_IN_ALIAS = re.compile(r"[\x00-\x1f\x7f,]")
+_UNSAFE_IN_KEY = re.compile(r"[\x00-\x20\x7f,]")
+_POOLINGS = ("none", "mean", "cls", "last", "rank")
+_MOST_STOPS = 16
+_LONGEST_STOP = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are picked where a request does not say; None leaves it to the model and the runtime."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repeat_penalty: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ServeSettings:
+    """All that a runtime is told.
+
+    `model` is the weights' file, of a split model the first one. `port` 0 picks a free one. `ctx_size` is in tokens,
+    None leaves it to the runtime (what the model was trained for). `threads` None takes the usable cores.
+    `n_gpu_layers` None lets the runtime place what fits. `pooling` (none, mean, cls, last, rank) is for `embeddings`;
+    None takes the one that the model names, and a model that names none then answers no `/v1/embeddings`.
+    Raises UsageError for values that no runtime could take.
+    """
+
+    model: Path
+    mmproj: Path | None = None
+    chat_template: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 8080
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    ctx_size: int | None = None
+    threads: int | None = None
+    n_gpu_layers: int | None = None
+    alias: str | None = None
+    embeddings: bool = False
+    pooling: str | None = None
+    parallel: int = 1
+    sampling: Sampling = Sampling()
+
+    def __post_init__(self) -> None:
+        for name, value, least, most in (
+            ("port", self.port, 0, 65535),
+            ("ctx-size", self.ctx_size, 1, 2**31 - 1),
+            ("threads", self.threads, 1, 4096),
+            ("n-gpu-layers", self.n_gpu_layers, 0, 2**31 - 1),
+            ("parallel", self.parallel, 1, 1024),
+        ):
+            if value is not None and not least <= value <= most:
+                msg = f"{name} {value} is not between {least} and {most}"
+                raise UsageError(msg)
+        if self.alias is not None and (not self.alias or _UNSAFE_IN_ALIAS.search(self.alias)):
+            msg = f"the alias {self.alias!r} is empty or holds a comma or control character"
+            raise UsageError(msg)
+        if self.pooling is not None and self.pooling not in _POOLINGS:
+            msg = f"unknown pooling `{self.pooling}`"
+            raise UsageError(msg, hint=f"one of {', '.join(_POOLINGS)}")
+        if any(not key or _UNSAFE_IN_KEY.search(key) or not key.isascii() for key in self.api_keys):
+            msg = "an API key is empty, or holds a space, comma, control or non-ASCII character"
+            raise UsageError(msg)
+
+    def absolute(self) -> ServeSettings:
+        """Return the same with paths that mean the same in every folder."""
+        return replace(
+            self,
+            model=self.model.absolute(),
+            mmproj=self.mmproj and self.mmproj.absolute(),
+            chat_template=self.chat_template and self.chat_template.absolute(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactSettings:
+    """What an artifact may decide about its serving, and the names of what it asked for in vain."""
+
+    sampling: Sampling = Sampling()
+    ctx_size: int | None = None
+    ignored: tuple[str, ...] = ()
+
+
+_ALIASES = {"temp": "temperature", "num_ctx": "ctx_size", "context_size": "ctx_size", "n_ctx": "ctx_size"}
+_RANGES: dict[str, tuple[type, float, float]] = {
+    "temperature": (float, 0.0, 5.0),
+    "top_p": (float, 0.0, 1.0),
+    "top_k": (int, 0, 1_000_000),
+    "min_p": (float, 0.0, 1.0),
+    "repeat_penalty": (float, 0.1, 10.0),
+    "seed": (int, 0, 2**32 - 1),
+    "ctx_size": (int, 1, 2**24),
+}
+
+
+def from_artifact(values: Mapping[str, object]) -> ArtifactSettings:
+    """Take from an artifact's parameters what is on the list and in range; the rest is ignored and named.
+
+    Names may be written with `-` or `_`, and as Ollama and Docker write them (`num_ctx`, `context-size`, `temp`).
+    No path, address, port or raw flag is on the list, so none can come from an artifact.
+    """
+    taken: dict[str, float | int] = {}
+    stop: tuple[str, ...] = ()
+    ignored: list[str] = []
+    for raw_name, value in values.items():
+        name = raw_name.replace("-", "_")
+        name = _ALIASES.get(name, name)
+        if name == "stop" and (strings := _stop_strings(value)):
+            stop = strings
+        elif (number := _in_range(name, value)) is not None:
+            taken[name] = number
+        else:
+            ignored.append(raw_name)
+    ctx_size = taken.pop("ctx_size", None)
+    sampling = Sampling(stop=stop, **taken)  # type: ignore[arg-type]  # _in_range gave each the type of its field
+    return ArtifactSettings(sampling, None if ctx_size is None else int(ctx_size), tuple(ignored))
+
+
+def merged(chosen: Sampling, fallback: Sampling) -> Sampling:
+    """Return what was chosen, with the gaps filled from `fallback`."""
+    values = {}
+    for one in fields(Sampling):
+        value = getattr(chosen, one.name)
+        values[one.name] = getattr(fallback, one.name) if value is None or value == () else value
+    return Sampling(**values)
+
+
+def _in_range(name: str, value: object) -> float | int | None:
+    if name not in _RANGES or isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    kind, least, most = _RANGES[name]
+    if not least <= value <= most or (kind is int and value != int(value)):
+        return None
+    return int(value) if kind is int else float(value)
+
+
+def _stop_strings(value: object) -> tuple[str, ...]:
+    strings = [value] if isinstance(value, str) else value
+    if not isinstance(strings, list | tuple) or len(strings) > _MOST_STOPS:
+        return ()
+    if not all(isinstance(one, str) and 0 < len(one) <= _LONGEST_STOP and "\0" not in one for one in strings):
+        return ()
+    return tuple(strings)

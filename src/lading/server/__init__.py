@@ -1,0 +1,27 @@
+"""Servers: a runtime's process in the foreground, and those in the background with their records."""
+
+from __future__ import annotations
+
+from lading.server.address import check_address, is_loopback
+from lading.server.health import http_probe
+from lading.server.process import Endpoint, Probe, Server, start
+from lading.server.record import ServerRecord, find, logs, name_for, servers, stop
+from lading.server.supervisor import Launch, detach
+
+__all__ = [
+    "Endpoint",
+    "Launch",
+    "Probe",
+    "Server",
+    "ServerRecord",
+    "check_address",
+    "detach",
+    "find",
+    "http_probe",
+    "is_loopback",
+    "logs",
+    "name_for",
+    "servers",
+    "start",
+    "stop",
+]

@@ -1,0 +1,53 @@
+"""OCI image layouts of other tools, as Source and Target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lading import fs
+from lading.errors import FormatError, NotFoundError
+from lading.store import Store
+
+if TYPE_CHECKING:
+    from lading.reference import Layout
+
+_WORK = ".lading"
+
+
+def open_layout(reference: Layout) -> Store:
+    """Open the layout in a folder; reading one that is not there raises NotFoundError later, by name."""
+    root = Path(reference.path).expanduser()
+    return Store(root, work=root / _WORK)
+
+
+def only_tag(layout: Store, reference: Layout) -> str:
+    """Return the name to read from a layout: the one asked for, else the only one there is.
+
+    A single entry without a name is given by its digest, as skopeo writes it when no tag was named.
+    Raises NotFoundError with the names that are there.
+    """
+    if not (layout.root / "index.json").exists():
+        msg = f"{reference.path} is no OCI image layout: it has no index.json"
+        raise NotFoundError(msg, hint="a layout is a folder with oci-layout, index.json and blobs")
+    names = [tag.name for tag in layout.tags()]
+    if reference.tag is not None:
+        if reference.tag not in names:
+            msg = f"the layout {reference.path} has no tag `{reference.tag}`; it has {', '.join(names[:8]) or 'none'}"
+            raise NotFoundError(msg)
+        return reference.tag
+    roots = layout.index.roots()
+    if len(roots) != 1:
+        msg = f"the layout {reference.path} holds {len(roots)} artifacts: {', '.join(names[:8])}"
+        raise FormatError(msg, hint=f"name one, as in oci-layout:{reference.path}:{names[0] if names else 'TAG'}")
+    return names[0] if names else str(roots[0].digest)
+
+
+def tidy(layout: Store) -> None:
+    """Remove what writing needed beside the layout's own files, when nobody else uses it."""
+    if layout.work != layout.root and layout.work.is_dir():
+        with fs.Lock(layout.gate, "the layout"):
+            busy = any(fs.read_if_locked(lease) is not None for lease in layout.leases.glob("*.lease"))
+            left = any((layout.work / "ingest").iterdir())
+            if not busy and not left:
+                fs.remove_tree(layout.work)

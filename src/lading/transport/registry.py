@@ -1,0 +1,353 @@
+"""OCI registries (distribution-spec v1.1): one repository as a Source and a Target."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urljoin
+
+from lading import media
+from lading.digest import Digest, VerifyingReader
+from lading.errors import (
+    AccessDeniedError,
+    FormatError,
+    IntegrityError,
+    LadingError,
+    NetworkError,
+    NotFoundError,
+    PolicyError,
+    UsageError,
+)
+from lading.http import Origin, RemoteFile, is_loopback
+from lading.http.ranges import check_range
+from lading.manifest import MAX_DOCUMENT, parse_document
+from lading.reference import DOCKER_HUB, is_registry_tag
+from lading.transport.tags import next_page, read_page, told
+from lading.transport.upload import Session, Upload
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from lading.auth import Authorizer
+    from lading.content import ByteReader, Progress, RangeReader, Source
+    from lading.http import Client, Payload, Response
+    from lading.manifest import Descriptor, Document
+    from lading.reference import Oci
+
+_HUB_ADDRESS = "registry-1.docker.io"
+_OK, _CREATED, _ACCEPTED, _PARTIAL = 200, 201, 202, 206
+_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
+_NO_HEAD = (405, 501)
+_MAX_LISTING = 4 * 1024 * 1024
+_MAX_PAGES = 200
+
+
+class Registry:
+    """One repository of a registry. Reads are held to their digests; layers' `urls` are never followed.
+
+    `insecure` permits plain http and unverified certificates; a loopback host is always tried
+    with https, then http. `mount_from` are repositories of the same registry that may already
+    have a blob. `chunk_size` (bytes) sends blobs in chunks; None sends each in one request
+    until the registry finds that too large.
+    """
+
+    def __init__(
+        self,
+        reference: Oci,
+        client: Client,
+        authorizer: Authorizer,
+        *,
+        insecure: bool = False,
+        mount_from: Sequence[str] = (),
+        chunk_size: int | None = None,
+    ) -> None:
+        self.host = reference.host
+        self.repository = reference.repository
+        self._address = _HUB_ADDRESS if reference.host == DOCKER_HUB else reference.host
+        self._client = client
+        self._authorizer = authorizer
+        self._verify = not insecure
+        self._mount_from = tuple(name for name in mount_from if name != reference.repository)
+        self._chunk_size = chunk_size
+        self._absent: set[Digest] = set()
+        self._known_origin: Origin | None = None
+
+    def document(self, name: str, /) -> Document:
+        """Return the manifest or index under a tag or digest.
+
+        Raises NotFoundError, naming tags that exist; IntegrityError where bytes, digest and the
+        registry's own claim differ; FormatError for what is no manifest.
+        """
+        digest = _digest_of(name)
+        subject = f"{self.host}/{self.repository}{'@' if digest else ':'}{name}"
+        headers = {"Accept": ", ".join(media.MANIFEST_TYPES)}
+        with self._send("GET", self._manifest_path(name), headers=headers) as response:
+            if response.status == _NOT_FOUND:
+                raise self._no_such(name, response)
+            if response.status != _OK:
+                raise self._refused(response)
+            if response.is_page:
+                raise response.page()
+            raw = response.read(MAX_DOCUMENT)
+            kind = response.headers.get("Content-Type", "").partition(";")[0].strip() or None
+            document = parse_document(raw, name=subject, media_type=kind, digest=digest)
+            self._check_claim(response, raw, subject)
+        return document
+
+    def resolve(self, name: str) -> Digest | None:
+        """Return the digest that the registry claims for a tag, unverified; None if it makes no claim.
+
+        Raises NotFoundError where there is no such tag.
+        """
+        headers = {"Accept": ", ".join(media.MANIFEST_TYPES)}
+        with self._send("HEAD", self._manifest_path(name), headers=headers) as response:
+            if response.status == _NOT_FOUND:
+                raise self._no_such(name, response)
+            if response.status != _OK and response.status not in _NO_HEAD:
+                raise self._refused(response)
+            said = response.headers.get("Docker-Content-Digest") if response.status == _OK else None
+        try:
+            return Digest(said) if said else None
+        except FormatError:
+            return None
+
+    def open(self, blob: Descriptor, /, offset: int = 0) -> ByteReader:
+        """Stream a blob; read from 0 its end is verified, from elsewhere the caller verifies."""
+        if offset and offset >= blob.size:
+            return io.BytesIO()
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        response = self._send("GET", self._blob_path(blob), headers=headers)
+        try:
+            if response.status not in (_OK, _PARTIAL):
+                raise self._refused(response, f"blob {blob.digest.short}")
+            if response.is_page:
+                raise response.page()
+            body = response.body()
+            if response.status == _PARTIAL:
+                check_range(response, offset, blob.size, blob.size, f"blob {blob.digest.short}")
+            elif response.length is not None and response.length != blob.size:
+                msg = f"blob {blob.digest.short} has {response.length} bytes at {self.host}, not {blob.size}"
+                raise IntegrityError(msg, hint="the registry does not hold what the manifest says")
+            else:
+                # Ranges are a SHOULD of the specification: what the caller has is read past.
+                body.skip(offset)
+        except BaseException:
+            response.close()
+            raise
+        name = f"blob {blob.digest.short} from {self.host}"
+        return body if offset else VerifyingReader(body, name, size=blob.size, digest=blob.digest)
+
+    def ranges(self, blob: Descriptor, /) -> RangeReader:
+        """Return random access to a blob, without verification."""
+
+        def fetch(headers: Mapping[str, str]) -> Response:
+            response = self._send("GET", self._blob_path(blob), headers=headers)
+            if response.status in (_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND):
+                raise self._refused(response, f"blob {blob.digest.short}")
+            return response
+
+        return RemoteFile(self._client, fetch, f"blob {blob.digest.short} at {self.host}", blob.size)
+
+    def tags(self) -> list[str]:
+        """Return all tags, in the registry's order; raises NotFoundError without such a repository."""
+        return [tag for page in self._tag_pages() for tag in page]
+
+    def has(self, blob: Descriptor, /) -> bool:
+        """Say whether the registry has the blob, with this size."""
+        with self.send("HEAD", self._blob_path(blob)) as response:
+            if response.status == _OK:
+                return response.length in (None, blob.size)
+            if response.status == _NOT_FOUND or response.status in _NO_HEAD:
+                self._absent.add(blob.digest)
+                return False
+            raise self._refused(response, f"blob {blob.digest.short}")
+
+    def put_blob(self, blob: Descriptor, source: Source, progress: Progress, /) -> str:
+        """Write a blob; return "present" or "mounted" where no byte was moved, else ""."""
+        if blob.digest not in self._absent and self.has(blob):
+            return "present"
+        session = None
+        for repository in self._mount_from:
+            mounted, session = self._mount(blob, repository)
+            if mounted:
+                return "mounted"
+        upload = Upload(self, self.repository, blob, source, progress)
+        upload.run(session, chunk_size=self._chunk_size, tries=self._client.tries)
+        self._absent.discard(blob.digest)
+        return ""
+
+    def put_document(self, document: Document, tag: str | None, /) -> None:
+        """Write a manifest or index, under a tag or only its digest."""
+        name = tag or document.digest
+        headers = {"Content-Type": document.media_type}
+        with self.send("PUT", self._manifest_path(name), headers=headers, body=document.raw, again=True) as response:
+            if response.status not in (_OK, _CREATED, _ACCEPTED):
+                raise self._refused(response, f"the manifest `{name}` for `{self.repository}`")
+            self._check_claim(response, document.raw, f"`{name}` for `{self.repository}`")
+
+    def check_login(self) -> bool:
+        """Say whether the registry asks for logins at all; raises AccessDeniedError if it refuses ours."""
+        subject = "its API (/v2/)"
+        with self._client.request("GET", f"{self._origin}/v2/", verify=self._verify) as response:
+            if response.status != _UNAUTHORIZED:
+                self._expect_api(response, subject)
+                return False
+            header = self._authorizer.answer(response, self._origin, self.host, "", (), verify=self._verify)
+        with self._client.request("GET", response.url, authorization=header, verify=self._verify) as response:
+            if response.status in (_UNAUTHORIZED, _FORBIDDEN):
+                user = self._authorizer.user(self.host, "")
+                msg = f"{self.host} refuses the login" + (f" of `{user}`" if user else "") + f" ({response.status})"
+                raise AccessDeniedError(msg, hint="check the user name and the password or token")
+            self._expect_api(response, subject)
+        return True
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Payload | None = None,
+        again: bool = False,
+    ) -> Response:
+        """Send a request with the right to push (for `upload`)."""
+        return self._send(method, url, headers=headers, body=body, again=again, push=True)
+
+    def pause(self, failed: int, why: str) -> None:
+        """Wait after a failure (for `upload`)."""
+        self._client.pause(failed, why)
+
+    @property
+    def _origin(self) -> Origin:
+        if self._known_origin is None:
+            plain = is_loopback(self._address) or not self._verify
+            scheme = self._client.scheme(self._address, verify=self._verify) if plain else "https"
+            self._known_origin = Origin.of(f"{scheme}://{self._address}")
+        return self._known_origin
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Payload | None = None,
+        again: bool = False,
+        push: bool = False,
+        also: tuple[str, ...] = (),
+    ) -> Response:
+        origin = self._origin
+        target = urljoin(f"{origin}/", url)
+        if Origin.of(target) != origin:
+            msg = f"{origin} points to another host, {Origin.of(target).authority}"
+            raise PolicyError(msg, hint="requests stay with the registry that was named")
+        scopes = (f"repository:{self.repository}:{'pull,push' if push else 'pull'}", *also)
+        header = self._authorizer.header(origin, self.host, self.repository, scopes, verify=self._verify)
+
+        def attempt(authorization: str | None) -> Response:
+            return self._client.request(
+                method,
+                target,
+                headers=headers,
+                authorization=authorization,
+                body=body,
+                again=again,
+                verify=self._verify,
+            )
+
+        response = attempt(header)
+        if response.status == _UNAUTHORIZED and not response.redirected:
+            response = attempt(
+                self._authorizer.answer(response, origin, self.host, self.repository, scopes, verify=self._verify)
+            )
+        return response
+
+    def _expect_api(self, response: Response, subject: str) -> None:
+        if response.status != _OK:
+            raise response.failure(subject)
+        if response.is_page:
+            raise response.page()
+
+    def _mount(self, blob: Descriptor, repository: str) -> tuple[bool, Session | None]:
+        query = f"?mount={quote(blob.digest, safe='')}&from={quote(repository, safe='')}"
+        scope = f"repository:{repository}:pull"
+        path = f"/v2/{self.repository}/blobs/uploads/{query}"
+        with self._send("POST", path, body=b"", again=True, push=True, also=(scope,)) as response:
+            if response.status == _CREATED:
+                return True, None
+            if response.status == _ACCEPTED:
+                return False, Session.of(response)
+            if response.status in (_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND):
+                # No right to read the other repository is no reason not to push.
+                return False, None
+            raise self._refused(response, f"an upload to `{self.repository}`")
+
+    def _tag_pages(self) -> Iterator[list[str]]:
+        url = f"/v2/{self.repository}/tags/list?n=1000"
+        for _page in range(_MAX_PAGES):
+            with self._send("GET", url) as response:
+                if response.status == _NOT_FOUND:
+                    msg = f"{self.host} has no repository `{self.repository}`"
+                    raise NotFoundError(msg, hint="check its spelling; the registry does not tell what else it has")
+                if response.status != _OK:
+                    raise self._refused(response)
+                if response.is_page:
+                    raise response.page()
+                yield read_page(response.read(_MAX_LISTING), self.host)
+                following = next_page(response.all("Link"), response.url)
+            if following is None:
+                return
+            url = following
+        msg = f"{self.host} lists tags of `{self.repository}` without end"
+        raise NetworkError(msg)
+
+    def _no_such(self, name: str, response: Response) -> LadingError:
+        if response.is_page:
+            return response.page()
+        response.close()
+        if _digest_of(name):
+            return NotFoundError(f"{self.host} has no manifest {name} in `{self.repository}`")
+        try:
+            tags = next(self._tag_pages())
+        except NotFoundError as error:
+            return error
+        except LadingError:
+            return NotFoundError(f"{self.host} has no tag `{name}` for `{self.repository}`")
+        msg = f"{self.host} has no tag `{name}` for `{self.repository}`; it has {told(tags)}"
+        return NotFoundError(msg, hint=f"lading inspect {self.host}/{self.repository} lists them" if tags else "")
+
+    def _refused(self, response: Response, subject: str = "") -> LadingError:
+        subject = subject or f"`{self.repository}`"
+        error = response.failure(subject)
+        if response.status not in (_UNAUTHORIZED, _FORBIDDEN):
+            return error
+        user = self._authorizer.user(self.host, self.repository)
+        if not user:
+            hint = f"lading login {self.host}, or docker login: the same credentials are read; or it does not exist"
+            return AccessDeniedError(error.message, hint=hint)
+        return AccessDeniedError(
+            error.message, hint=f"`{user}` is logged in there, and may lack the right; or it does not exist"
+        )
+
+    def _check_claim(self, response: Response, raw: bytes, subject: str) -> None:
+        said = response.headers.get("Docker-Content-Digest")
+        algorithm = said.partition(":")[0] if said else ""
+        if not said or algorithm not in ("sha256", "sha512"):
+            return
+        actual = Digest.of(raw, algorithm)
+        if said != actual:
+            msg = f"{self.host} claims digest {said[:140]} for {subject}, whose bytes have {actual}"
+            raise IntegrityError(msg, hint="the registry or a proxy in between is not to be trusted")
+
+    def _manifest_path(self, name: str) -> str:
+        if not _digest_of(name) and not is_registry_tag(name):
+            msg = f"{name[:140]!r} cannot be a tag in a registry"
+            raise UsageError(msg, hint="a tag is up to 128 letters, digits, `_`, `.` or `-`")
+        return f"/v2/{self.repository}/manifests/{name}"
+
+    def _blob_path(self, blob: Descriptor) -> str:
+        return f"/v2/{self.repository}/blobs/{blob.digest}"
+
+
+def _digest_of(name: str) -> Digest | None:
+    return Digest(name) if ":" in name else None

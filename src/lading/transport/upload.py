@@ -1,0 +1,269 @@
+"""Writing one blob to a registry (distribution-spec, "Pushing blobs"): monolithic or in chunks, resumed after a break."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, Self
+from urllib.parse import quote, urlsplit
+
+from lading.errors import IntegrityError, LadingError, NetworkError, PolicyError
+from lading.http import Origin, join
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from _typeshed import WriteableBuffer
+
+    from lading.content import ByteReader, Progress, Source
+    from lading.http import Payload, Response
+    from lading.manifest import Descriptor
+
+# What is tried after a 413, in bytes: below Cloudflare's 100 MB, a usual proxy's 10 MB, nginx's 1 MiB.
+_SMALLER = (64 * 1024 * 1024, 8 * 1024 * 1024, 1024 * 1024)
+_CREATED, _ACCEPTED, _NO_CONTENT = 201, 202, 204
+_NOT_FOUND, _TOO_LARGE, _BAD_RANGE = 404, 413, 416
+_RANGE = re.compile(r"(?:bytes=)?0-(\d{1,18})", re.ASCII)
+
+
+class Sender(Protocol):
+    """What an upload needs of its registry: requests with the right to push, and pauses."""
+
+    host: str
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Payload | None = None,
+        again: bool = False,
+    ) -> Response:
+        """Send a request with credentials and return the answer."""
+
+    def pause(self, failed: int, why: str) -> None:
+        """Wait after the `failed`-th failure in a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An upload that a registry has opened: where to send to, and the least length of a chunk."""
+
+    url: str
+    least: int = 0
+
+    @classmethod
+    def of(cls, response: Response, least: int = 0) -> Self:
+        """Read the session's next address from an answer; it must stay with the registry's origin (S13)."""
+        location = response.headers.get("Location")
+        if not location:
+            msg = f"{response.host} opened an upload but says not where"
+            raise NetworkError(msg)
+        url = join(response.url, location)
+        here = Origin.of(response.url)
+        if Origin.of(url) != here:
+            msg = f"{here} wants the upload sent elsewhere, to {url[:200]}"
+            raise PolicyError(
+                msg, hint="uploads stay with the registry that was named (a proxy may hide its name or TLS)"
+            )
+        told = response.headers.get("OCI-Chunk-Min-Length", "")
+        return cls(url, max(least, int(told)) if told.isascii() and told.isdecimal() and len(told) < 16 else least)  # noqa: PLR2004 - a sane length
+
+    def closing(self, blob: Descriptor) -> str:
+        """Return the address that ends the upload: the digest joins whatever the registry put there."""
+        joint = "&" if urlsplit(self.url).query else "?"
+        return f"{self.url}{joint}digest={quote(blob.digest, safe='')}"
+
+
+class _TooLargeError(LadingError):
+    """The registry, or a proxy before it, answered 413 (never leaves this module)."""
+
+
+class _LostError(LadingError):
+    """The registry no longer knows the upload session (never leaves this module)."""
+
+
+class Upload:
+    """One blob on its way from a source to a registry.
+
+    A source is opened anew, where the registry's part ends, after every break; memory stays
+    constant. A blob read from its start is verified before its last block leaves; after a
+    resumed break the registry's own check of the digest decides.
+    """
+
+    def __init__(self, sender: Sender, repository: str, blob: Descriptor, source: Source, progress: Progress) -> None:
+        self._sender = sender
+        self._repository = repository
+        self._blob = blob
+        self._source = source
+        self._progress = progress
+        self._feed = _Feed(source, blob)
+        self._name = f"blob {blob.digest.short}"
+
+    def run(self, session: Session | None, *, chunk_size: int | None, tries: int) -> None:
+        """Send the blob; `chunk_size` None sends it in one request. Raises NetworkError after `tries` without progress."""
+        sizes = list(_SMALLER)
+        failed = 0
+        try:
+            while True:
+                try:
+                    opened = session or self._start()
+                    session = None
+                    if chunk_size is None:
+                        self._send_whole(opened)
+                    else:
+                        self._send_chunks(opened, max(chunk_size, opened.least), tries)
+                except _TooLargeError:
+                    sizes = [size for size in sizes if size < min(chunk_size or self._blob.size, self._blob.size)]
+                    if not sizes:
+                        raise
+                    chunk_size = sizes.pop(0)
+                except (NetworkError, _LostError) as error:
+                    failed += 1
+                    if failed >= tries:
+                        raise NetworkError(error.message, hint=error.hint) from error
+                    self._sender.pause(failed, error.message)
+                else:
+                    return
+        finally:
+            self._feed.close()
+
+    def _start(self) -> Session:
+        path = f"/v2/{self._repository}/blobs/uploads/"
+        with self._sender.send("POST", path, body=b"", headers={"Content-Length": "0"}, again=True) as response:
+            if response.status != _ACCEPTED:
+                subject = f"an upload to `{self._repository}`"
+                raise response.failure(subject)
+            return Session.of(response)
+
+    def _send_whole(self, session: Session) -> None:
+        piece = _Piece(self._feed, 0, self._blob.size, self._progress)
+        headers = {"Content-Type": "application/octet-stream"}
+        with self._sender.send("PUT", session.closing(self._blob), headers=headers, body=piece) as response:
+            self._check_end(response)
+
+    def _send_chunks(self, session: Session, chunk_size: int, tries: int) -> None:
+        done = failed = 0
+        while done < self._blob.size:
+            size = min(chunk_size, self._blob.size - done)
+            try:
+                session, reached = self._send_chunk(session, done, size)
+            except NetworkError as error:
+                failed += 1
+                if failed >= tries:
+                    raise
+                self._sender.pause(failed, error.message)
+                session, reached = self._ask(session)
+            if reached > done:
+                failed = 0
+            done = reached
+        with self._sender.send("PUT", session.closing(self._blob), body=b"", again=True) as response:
+            self._check_end(response)
+
+    def _send_chunk(self, session: Session, done: int, size: int) -> tuple[Session, int]:
+        headers = {"Content-Type": "application/octet-stream", "Content-Range": f"{done}-{done + size - 1}"}
+        piece = _Piece(self._feed, done, size, self._progress)
+        with self._sender.send("PATCH", session.url, headers=headers, body=piece) as response:
+            if response.status == _BAD_RANGE:
+                msg = f"{response.host} has another part of {self._name} than was sent"
+                raise NetworkError(msg)
+            if response.status not in (_ACCEPTED, _CREATED, _NO_CONTENT):
+                raise self._refused(response)
+            return Session.of(response, session.least), self._reached(response, done + size)
+
+    def _ask(self, session: Session) -> tuple[Session, int]:
+        # distribution-spec, "Pushing a blob in chunks": GET on the session tells how far it got.
+        with self._sender.send("GET", session.url) as response:
+            if response.status != _NO_CONTENT:
+                raise self._refused(response)
+            following = Session.of(response, session.least) if response.headers.get("Location") else session
+            # "0-0" stands for nothing and for one byte; nothing is the likelier, and the digest tells.
+            reached = self._reached(response, 0)
+            return following, 0 if reached == 1 else reached
+
+    def _reached(self, response: Response, otherwise: int) -> int:
+        match = _RANGE.fullmatch(response.headers.get("Range", "").strip())
+        reached = int(match[1]) + 1 if match else otherwise
+        if reached > self._blob.size:
+            msg = f"{response.host} claims to have {reached} of the {self._blob.size} bytes of {self._name}"
+            raise IntegrityError(msg)
+        return reached
+
+    def _refused(self, response: Response) -> LadingError:
+        if response.status == _TOO_LARGE:
+            error = response.failure(self._name)
+            return _TooLargeError(error.message, hint=error.hint)
+        if response.status == _NOT_FOUND:
+            error = response.failure(f"upload of {self._name} any more")
+            return _LostError(error.message, hint="try again")
+        return response.failure(self._name)
+
+    def _check_end(self, response: Response) -> None:
+        if response.status not in (_CREATED, _NO_CONTENT):
+            raise self._refused(response)
+        said = response.headers.get("Docker-Content-Digest")
+        if said and said != self._blob.digest and said.startswith(f"{self._blob.digest.algorithm}:"):
+            msg = f"{response.host} stored {said[:100]} where {self._blob.digest} was sent"
+            raise IntegrityError(msg, hint="the registry is not to be trusted with this blob")
+
+
+class _Feed:
+    """Reads a blob in order across several requests; opens it anew only where the order breaks."""
+
+    def __init__(self, source: Source, blob: Descriptor) -> None:
+        self._source = source
+        self._blob = blob
+        self.size = blob.size
+        self._reader: ByteReader | None = None
+        self._at = 0
+
+    def seek(self, offset: int) -> None:
+        if self._reader is None or self._at != offset:
+            self.close()
+            self._reader = self._source.open(self._blob, offset)
+            self._at = offset
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        count = self._reader.readinto(buffer) if self._reader is not None else 0
+        self._at += count
+        return count
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+
+class _Piece:
+    """A part of a blob as the body of one request."""
+
+    def __init__(self, feed: _Feed, offset: int, size: int, progress: Progress) -> None:
+        self._feed = feed
+        self._offset = offset
+        self.size = size
+        self._progress = progress
+
+    def open(self) -> ByteReader:
+        self._feed.seek(self._offset)
+        return _PieceReader(self._feed, self.size, last=self._offset + self.size == self._feed.size)
+
+    def progress(self, done: int, /) -> None:
+        self._progress(self._offset + done)
+
+
+class _PieceReader(io.RawIOBase):
+    """Ends after the piece; after the last one the source itself is asked for its end, and so verifies."""
+
+    def __init__(self, feed: _Feed, size: int, *, last: bool) -> None:
+        self._feed = feed
+        self._left = size
+        self._last = last
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        if self._last and not self._left:
+            return self._feed.readinto(buffer)
+        count = self._feed.readinto(memoryview(buffer).cast("B")[: self._left])
+        self._left -= count
+        return count

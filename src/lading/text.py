@@ -17,9 +17,10 @@ def size(count: int) -> str:
     value, unit = float(count), 0
     while value >= _STEP and unit < len(_DECIMAL) - 1:
         value, unit = value / _STEP, unit + 1
-    return (
-        f"{count} B" if unit == 0 else f"{value:.2f} {_DECIMAL[unit]}" if unit > 2 else f"{value:.1f} {_DECIMAL[unit]}"
-    )  # noqa: PLR2004 - from GB on two digits tell
+    if unit == 0:
+        return f"{count} B"
+    # From gigabytes on, the second digit is worth showing.
+    return f"{value:.{2 if unit >= _DECIMAL.index('GB') else 1}f} {_DECIMAL[unit]}"
 
 
 def parameters(count: int) -> str:

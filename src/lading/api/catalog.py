@@ -45,7 +45,8 @@ def list_models(session: Session) -> tuple[ModelDocument, ...]:
     store = session.store
     tags = sorted(store.tags(), key=lambda tag: tag.name)
     summaries = _summaries(store, tags)
-    users = Counter(blob for summary in summaries.values() if isinstance(summary, _Summary) for blob in summary.blobs)
+    known = (summaries[tag.descriptor.digest] for tag in tags)
+    users = Counter(blob for summary in known if isinstance(summary, _Summary) for blob in summary.blobs)
     return tuple(_listed(tag, summaries[tag.descriptor.digest], users) for tag in tags)
 
 

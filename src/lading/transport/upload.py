@@ -155,7 +155,11 @@ class Upload:
                 if failed >= tries:
                     raise
                 self._sender.pause(failed, error.message)
-                session, reached = self._ask(session)
+                try:
+                    session, reached = self._ask(session)
+                except _LostError:
+                    # distribution drops a session that got a part of a chunk: all starts over.
+                    raise error from None
             if reached > done:
                 failed = 0
             done = reached

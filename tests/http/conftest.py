@@ -42,6 +42,7 @@ class Reply:
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
     timeout = 30
     rfile: Any
     script: Hostile
@@ -87,6 +88,13 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
 
+class Quiet(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Say nothing where a client hung up: many tests are about that."""
+
+
 class Hostile:
     """A scripted HTTP server on loopback: each path has replies in order, the last one for ever."""
 
@@ -94,8 +102,7 @@ class Hostile:
         self.asked: list[Asked] = []
         self._script: dict[tuple[str, str], deque[Reply | Callable[[Asked], Reply]]] = {}
         handler = type("Scripted", (Handler,), {"script": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self._server = Quiet(("127.0.0.1", 0), handler)
         self.host = f"127.0.0.1:{self._server.server_port}"
         self.url = f"http://{self.host}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)

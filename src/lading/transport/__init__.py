@@ -29,7 +29,7 @@ def open_source(
 
             layout = open_layout(reference)
             return layout, only_tag(layout, reference)
-        case refs.Hub() | refs.Ollama():
+        case _ if not speaks(reference):
             raise _later(reference)
         case _:
             msg = f"{reference} is no artifact in a registry or layout"
@@ -52,7 +52,7 @@ def open_target(
             from lading.transport.local import open_layout  # noqa: PLC0415 - as above
 
             return open_layout(reference), reference.tag or "latest"
-        case refs.Hub() | refs.Ollama():
+        case _ if not speaks(reference):
             raise _later(reference)
         case refs.Oci():
             msg = f"{reference} names a digest"
@@ -82,6 +82,11 @@ def _registry(
     return Registry(
         reference, http, Authorizer(http, keychain.find), insecure=insecure or rule.insecure, mount_from=mount_from
     )
+
+
+def speaks(reference: Reference) -> bool:
+    """Say whether this version can read models from there."""
+    return not isinstance(reference, refs.Hub | refs.Ollama)
 
 
 def _later(reference: Reference) -> LadingError:

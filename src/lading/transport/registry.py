@@ -84,10 +84,7 @@ class Registry:
         with self._send("GET", self._manifest_path(name), headers=headers) as response:
             if response.status == _NOT_FOUND:
                 raise self._no_such(name, response)
-            if response.status != _OK:
-                raise self._refused(response)
-            if response.is_page:
-                raise response.page()
+            self._expect_data(response)
             raw = response.read(MAX_DOCUMENT)
             kind = response.headers.get("Content-Type", "").partition(";")[0].strip() or None
             document = parse_document(raw, name=subject, media_type=kind, digest=digest)
@@ -187,18 +184,18 @@ class Registry:
 
     def check_login(self) -> bool:
         """Say whether the registry asks for logins at all; raises AccessDeniedError if it refuses ours."""
-        subject = "its API (/v2/)"
-        with self._client.request("GET", f"{self._origin}/v2/", verify=self._verify) as response:
-            if response.status != _UNAUTHORIZED:
-                self._expect_api(response, subject)
+        subject, url = "its API (/v2/)", f"{self._origin}/v2/"
+        with self._client.request("GET", url, verify=self._verify) as response:
+            if not self._wants_login(response):
+                self._expect_data(response, subject)
                 return False
             header = self._authorizer.answer(response, self._origin, self.host, "", (), verify=self._verify)
-        with self._client.request("GET", response.url, authorization=header, verify=self._verify) as response:
+        with self._client.request("GET", url, authorization=header, verify=self._verify) as response:
             if response.status in (_UNAUTHORIZED, _FORBIDDEN):
                 user = self._authorizer.user(self.host, "")
                 msg = f"{self.host} refuses the login" + (f" of `{user}`" if user else "") + f" ({response.status})"
                 raise AccessDeniedError(msg, hint="check the user name and the password or token")
-            self._expect_api(response, subject)
+            self._expect_data(response, subject)
         return True
 
     def send(
@@ -239,8 +236,10 @@ class Registry:
         origin = self._origin
         target = urljoin(f"{origin}/", url)
         if Origin.of(target) != origin:
-            msg = f"{origin} points to another host, {Origin.of(target).authority}"
-            raise PolicyError(msg, hint="requests stay with the registry that was named")
+            msg = f"{origin} points elsewhere, to {Origin.of(target)}"
+            raise PolicyError(
+                msg, hint="requests stay with the registry named; a proxy may hide its name or TLS from it"
+            )
         scopes = (f"repository:{self.repository}:{'pull,push' if push else 'pull'}", *also)
         header = self._authorizer.header(origin, self.host, self.repository, scopes, verify=self._verify)
 
@@ -256,15 +255,19 @@ class Registry:
             )
 
         response = attempt(header)
-        if response.status == _UNAUTHORIZED and not response.redirected:
+        if self._wants_login(response):
             response = attempt(
                 self._authorizer.answer(response, origin, self.host, self.repository, scopes, verify=self._verify)
             )
         return response
 
-    def _expect_api(self, response: Response, subject: str) -> None:
+    def _wants_login(self, response: Response) -> bool:
+        # A challenge from where a redirect led is not answered: it is not the registry's.
+        return response.status == _UNAUTHORIZED and Origin.of(response.url) == self._origin
+
+    def _expect_data(self, response: Response, subject: str = "") -> None:
         if response.status != _OK:
-            raise response.failure(subject)
+            raise self._refused(response, subject)
         if response.is_page:
             raise response.page()
 
@@ -289,10 +292,7 @@ class Registry:
                 if response.status == _NOT_FOUND:
                     msg = f"{self.host} has no repository `{self.repository}`"
                     raise NotFoundError(msg, hint="check its spelling; the registry does not tell what else it has")
-                if response.status != _OK:
-                    raise self._refused(response)
-                if response.is_page:
-                    raise response.page()
+                self._expect_data(response)
                 yield read_page(response.read(_MAX_LISTING), self.host)
                 following = next_page(response.all("Link"), response.url)
             if following is None:
@@ -317,17 +317,14 @@ class Registry:
         return NotFoundError(msg, hint=f"lading inspect {self.host}/{self.repository} lists them" if tags else "")
 
     def _refused(self, response: Response, subject: str = "") -> LadingError:
-        subject = subject or f"`{self.repository}`"
-        error = response.failure(subject)
+        error = response.failure(subject or f"`{self.repository}`")
         if response.status not in (_UNAUTHORIZED, _FORBIDDEN):
             return error
         user = self._authorizer.user(self.host, self.repository)
+        hint = f"`{user}` is logged in there, and may lack the right; or it does not exist"
         if not user:
             hint = f"lading login {self.host}, or docker login: the same credentials are read; or it does not exist"
-            return AccessDeniedError(error.message, hint=hint)
-        return AccessDeniedError(
-            error.message, hint=f"`{user}` is logged in there, and may lack the right; or it does not exist"
-        )
+        return AccessDeniedError(error.message, hint=hint)
 
     def _check_claim(self, response: Response, raw: bytes, subject: str) -> None:
         said = response.headers.get("Docker-Content-Digest")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 from urllib.parse import quote, urlsplit
 
-from lading.errors import IntegrityError, LadingError, NetworkError, PolicyError
-from lading.http import Origin, join
+from lading.errors import IntegrityError, LadingError, NetworkError
+from lading.http import join
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,18 +56,12 @@ class Session:
 
     @classmethod
     def of(cls, response: Response, least: int = 0) -> Self:
-        """Read the session's next address from an answer; it must stay with the registry's origin (S13)."""
+        """Read the session's next address from an answer; `Sender.send` refuses one beyond the registry's origin."""
         location = response.headers.get("Location")
         if not location:
             msg = f"{response.host} opened an upload but says not where"
             raise NetworkError(msg)
         url = join(response.url, location)
-        here = Origin.of(response.url)
-        if Origin.of(url) != here:
-            msg = f"{here} wants the upload sent elsewhere, to {url[:200]}"
-            raise PolicyError(
-                msg, hint="uploads stay with the registry that was named (a proxy may hide its name or TLS)"
-            )
         told = response.headers.get("OCI-Chunk-Min-Length", "")
         return cls(url, max(least, int(told)) if told.isascii() and told.isdecimal() and len(told) < 16 else least)  # noqa: PLR2004 - a sane length
 
@@ -230,7 +224,14 @@ class _Feed:
             self._at = offset
 
     def readinto(self, buffer: WriteableBuffer) -> int:
-        count = self._reader.readinto(buffer) if self._reader is not None else 0
+        if self._reader is None:
+            return 0
+        try:
+            count = self._reader.readinto(buffer)
+        except BaseException:
+            # A reader that failed once is not asked again, also not at the same place.
+            self.close()
+            raise
         self._at += count
         return count
 

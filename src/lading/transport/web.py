@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from lading.errors import IntegrityError, NetworkError, NotFoundError, PolicyError
-from lading.http import Client, RemoteFile, is_loopback
+from lading.http import Client, Origin, RemoteFile
 from lading.http.ranges import check_range, total_size
 
 if TYPE_CHECKING:
@@ -68,11 +68,11 @@ def look(url: str, client: Client, *, insecure: bool = False) -> WebFile:
     """Ask a server about a file: HEAD, else the first byte.
 
     Raises NotFoundError, NetworkError for a server that tells no size or answers with a web
-    page, PolicyError for plain http beyond this machine unless `insecure`.
+    page, PolicyError for plain http beyond this machine unless `insecure`, UsageError for what is no URL.
     """
-    parts = urlsplit(url)
-    if parts.scheme == "http" and not insecure and not is_loopback(parts.netloc.rpartition("@")[2]):
-        msg = f"{parts.hostname} is asked over plain http, where anybody on the way can change the file"
+    origin = Origin.of(url)
+    if not (insecure or origin.keeps_secrets):
+        msg = f"{origin.host} is asked over plain http, where anybody on the way can change the file"
         raise PolicyError(msg, hint="use https, or --insecure")
     with client.request("HEAD", url) as response:
         if response.status == _OK and response.length is not None and not response.is_page:

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from lading.errors import IntegrityError, NetworkError, NotFoundError, PolicyError, UsageError
+from lading.transport.web import look
+
+if TYPE_CHECKING:
+    from lading.content import ByteReader
+    from lading.http import Client
+
+DATA = bytes(index % 251 for index in range(10_000))
+ETAG = {"ETag": '"one"'}
+
+
+def _all(reader: ByteReader) -> bytes:
+    try:
+        return b"".join(iter(lambda: reader.read(3000) or b"", b""))
+    finally:
+        reader.close()
+
+
+@pytest.fixture
+def served(hostile: Any, reply: Any) -> str:
+    """A file whose server knows ranges."""
+
+    def serve(asked: Any) -> Any:
+        match = re.fullmatch(r"bytes=(\d+)-(\d*)", asked.headers.get("Range", ""))
+        if match is None:
+            return reply(body=DATA, headers=ETAG)
+        start, end = int(match[1]), int(match[2] or len(DATA) - 1)
+        return reply(206, DATA[start : end + 1], {**ETAG, "Content-Range": f"bytes {start}-{end}/{len(DATA)}"})
+
+    hostile.on("HEAD", "/models/story%201.gguf", serve)
+    hostile.on("GET", "/models/story%201.gguf", serve)
+    return f"{hostile.url}/models/story%201.gguf?download=true"
+
+
+def test_a_file_is_looked_at_and_read_whole_in_part_and_at_random(served: str, client: Client) -> None:
+    file = look(served, client)
+    assert (file.name, file.size, file.etag) == ("story 1.gguf", len(DATA), '"one"')
+    assert _all(file.open()) == DATA
+    assert _all(file.open(4000)) == DATA[4000:]
+    assert _all(file.open(len(DATA))) == b""
+    assert file.ranges().read_at(100, 5) == DATA[100:105]
+
+
+@pytest.mark.parametrize("status", [403, 405, 501])
+def test_a_server_without_head_is_asked_for_the_first_byte(
+    served: str, hostile: Any, reply: Any, client: Client, status: int
+) -> None:
+    hostile.on("HEAD", "/models/story%201.gguf", reply(status))
+    file = look(served, client)
+    assert (file.size, file.etag) == (len(DATA), '"one"')
+
+
+def test_a_server_that_tells_no_size_is_named(hostile: Any, reply: Any, client: Client) -> None:
+    hostile.on("HEAD", "/a", reply(405))
+    hostile.on("GET", "/a", reply(body=DATA, chunked=True))
+    with pytest.raises(NetworkError, match="does not tell the size of a"):
+        look(f"{hostile.url}/a", client)
+
+
+@pytest.mark.parametrize("headers", [{"ETag": '"two"'}, {}])
+def test_a_file_that_changed_is_noticed(
+    served: str, hostile: Any, reply: Any, client: Client, headers: dict[str, str]
+) -> None:
+    file = look(served, client)
+    body = DATA if headers else DATA + b"more"
+    hostile.on("GET", "/models/story%201.gguf", reply(body=body, headers=headers))
+    for offset in (0, 4000):
+        with pytest.raises(IntegrityError, match="changed"):
+            file.open(offset)
+    changed = reply(206, DATA[:5], {"ETag": '"two"', "Content-Range": f"bytes 0-4/{len(DATA)}"})
+    hostile.on("GET", "/models/story%201.gguf", changed)
+    with pytest.raises(IntegrityError, match="changed"):
+        file.ranges().read_at(0, 5)
+
+
+def test_a_rest_is_asked_for_only_of_the_same_file(served: str, hostile: Any, client: Client) -> None:
+    look(served, client).open(4000).close()
+    assert hostile.asked[-1].headers["If-Range"] == '"one"'
+
+
+def test_a_missing_file_and_a_web_page_are_named(hostile: Any, reply: Any, client: Client) -> None:
+    with pytest.raises(NotFoundError, match=r"has no file `/none\.gguf`"):
+        look(f"{hostile.url}/none.gguf", client)
+    page = reply(body=b"<html>", headers={"Content-Type": "text/html"})
+    hostile.on("HEAD", "/page", page)
+    hostile.on("GET", "/page", page)
+    with pytest.raises(NetworkError, match="web page"):
+        look(f"{hostile.url}/page", client)
+
+
+def test_plain_http_beyond_this_machine_needs_a_word(client: Client) -> None:
+    with pytest.raises(PolicyError, match="plain http"):
+        look("http://models.acme.test/a.gguf", client)
+    with pytest.raises(NetworkError, match="not known"):
+        look("http://no-such-host.invalid/a.gguf", client, insecure=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/a/b.gguf", "b.gguf"),
+        ("/", "file"),
+        ("/a/..%2F..%2Fetc%2Fpasswd", "passwd"),
+        ("/a/%2E%2E", "file"),
+        ("/a/x%5Cy.gguf", "y.gguf"),
+        ("/a/%1B%5B31m.gguf", "_[31m.gguf"),
+        ("/a/" + "x" * 400, "x" * 255),
+    ],
+)
+def test_a_name_never_leads_out_of_its_folder(hostile: Any, reply: Any, client: Client, path: str, name: str) -> None:
+    hostile.on("HEAD", path, reply(body=b"x"))
+    assert look(f"{hostile.url}{path}", client).name == name
+
+
+@pytest.mark.parametrize("url", ["http://localhost:99999/x", "http://[::1/x"])
+def test_a_malformed_url_is_an_error_of_the_tree(client: Client, url: str) -> None:
+    with pytest.raises(UsageError, match="no URL"):
+        look(url, client)

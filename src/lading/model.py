@@ -5,17 +5,24 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from lading.errors import FormatError
+from lading.text import clean
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from lading.manifest import Descriptor
 
 _LICENCE = re.compile(r"licen[sc]e|copying|notice", re.IGNORECASE)
 _UNITS = (("Q", 10**15), ("T", 10**12), ("B", 10**9), ("M", 10**6), ("K", 10**3))
-_COUNT = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMBTQ]?)", re.IGNORECASE)
+_COUNT = re.compile(r"([0-9]{1,18})(\.[0-9]{1,18})?[ ]?([KMBTQ]?)", re.IGNORECASE | re.ASCII)
+_STEP = 1000
+_MAX_NAME = 1024
+_SHOWN = 80
 _TOKENIZER_FILES = {
     "vocab.json",
     "vocab.txt",
@@ -23,6 +30,8 @@ _TOKENIZER_FILES = {
     "special_tokens_map.json",
     "added_tokens.json",
     "spiece.model",
+    "sentencepiece.bpe.model",
+    "tekken.json",
 }
 _DOC_SUFFIXES = {".md", ".txt", ".pdf", ".png", ".jpg", ".jpeg", ".svg", ".rst"}
 
@@ -59,7 +68,7 @@ class ModelFacts:
 
     `format` is gguf or safetensors; `parameters` counts weights; `file_type` is llama.cpp's name
     (Q4_K_M) or a dtype (BF16); `context_length` is what it was trained for, in tokens; `metadata` are
-    the header's scalars as text.
+    the header's scalars as text. `created` is the time (RFC 3339) that an artifact's config records.
     """
 
     format: str = ""
@@ -75,6 +84,7 @@ class ModelFacts:
     vendor: str | None = None
     description: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
+    created: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +114,7 @@ def role_of(name: str) -> Role:
         return Role.TEMPLATE
     if _LICENCE.search(base):
         return Role.LICENCE
-    if base.startswith("tokenizer") or base in _TOKENIZER_FILES:
+    if base.startswith("tokenizer") or base in _TOKENIZER_FILES or suffix == ".tiktoken":
         return Role.TOKENIZER
     return Role.CONFIG if suffix == ".json" else Role.DOC if suffix in _DOC_SUFFIXES else Role.OTHER
 
@@ -117,11 +127,13 @@ def _weights_role(base: str) -> Role:
 
 
 def human_count(number: int) -> str:
-    """Write a count as the field does: 1.41M, 8.03B."""
-    for unit, value in _UNITS:
-        if number >= value:
-            return f"{number / value:.2f}{unit}"
-    return str(number)
+    """Write a count as the field does: 1.41M, 8.03B. What is read back from it is written the same again."""
+    if number < _STEP:
+        return str(number)
+    # Compared as it will be shown: 999,999 is 1.00M, not 1000.00K.
+    fitting = (entry for entry in reversed(_UNITS) if round(number / entry[1], 2) < _STEP)
+    unit, value = next(fitting, _UNITS[0])
+    return f"{number / value:.2f}{unit}"
 
 
 def parse_count(text: str) -> int | None:
@@ -129,5 +141,35 @@ def parse_count(text: str) -> int | None:
     match = _COUNT.fullmatch(text.strip())
     if match is None:
         return None
-    scale = dict(_UNITS).get(match[2].upper(), 1)
-    return round(float(match[1]) * scale)
+    whole, fraction, unit = match.groups()
+    scale = dict(_UNITS).get(unit.upper(), 1)
+    return round(float(whole + fraction) * scale) if fraction else int(whole) * scale
+
+
+def check_names(names: Iterable[str], thing: str) -> None:
+    """Hold the names of the files in `thing` to what can be a file on every machine; raises FormatError.
+
+    A name is a relative path with forward slashes that stays in its folder, and no two files have the same.
+    """
+    paths = sorted(_segments(name, thing) for name in names)
+    # A folder sorts right before what it holds, so neighbours are all that must be compared.
+    for one, other in pairwise(paths):
+        if other[: len(one)] == one:
+            name = clean("/".join(one))[:_SHOWN]
+            msg = f"{thing} has {name} twice" if one == other else f"{thing} has {name} as a file and as a folder"
+            raise FormatError(msg, hint="each file of a model has a path of its own")
+
+
+def _segments(name: str, thing: str) -> tuple[str, ...]:
+    segments = tuple(name.split("/"))
+    if (
+        len(name) > _MAX_NAME
+        or "\\" in name
+        or not {"", ".", ".."}.isdisjoint(segments)
+        or any(ord(char) < ord(" ") or "\x7f" <= char < "\xa0" or "\ud800" <= char < "\ue000" for char in name)
+    ):
+        msg = f"{thing} has a file with the impossible name `{clean(name)[:_SHOWN]}`"
+        raise FormatError(
+            msg, hint="a name is a relative path in UTF-8 without `..`, backslashes or control characters"
+        )
+    return segments

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+import re
+import stat
+from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from lading import fs
@@ -14,20 +16,31 @@ from lading.errors import FormatError, NotFoundError
 from lading.events import Advanced, Finished, Skipped, Started
 from lading.facts import HeaderFile, read_facts, role_in_header
 from lading.formats import gguf
+from lading.formats.safetensors_index import read_index
 from lading.formats.shards import shard_of, shard_sets
 from lading.manifest import Descriptor
-from lading.model import Model, Part, Role, role_of
+from lading.model import Model, Part, Role, check_names, role_of
 from lading.ranges import FileRanges
+from lading.text import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import ExitStack
+    from typing import NoReturn
 
     from lading.artifact import Format, Written
     from lading.events import Reporter
+    from lading.formats.gguf import GgufHeader
     from lading.model import ModelFacts
     from lading.store import Lease, Store
 
+MAX_FILES = 2048
+"""In one model, as with modctl; a manifest of some thousand more would exceed what registries take."""
+
 _BLOB = "application/octet-stream"
+_INDEX = ".safetensors.index.json"
+_CHECKPOINTS = {".bin", ".pt", ".pth", ".ckpt", ".onnx", ".h5", ".msgpack"}
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.safetensors", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +69,19 @@ def find_files(source: Path) -> tuple[tuple[str, Path], ...]:
     """Return the files that a path stands for, as (name in the model, path), sorted.
 
     A GGUF shard stands for its whole set; a folder for all files in it, except hidden ones and links.
-    Raises NotFoundError and FormatError, naming the path.
+    Raises NotFoundError, AccessDeniedError and FormatError, naming the path.
     """
-    if source.is_dir():
-        files = tuple(_walk(source))
-        if not files:
-            msg = f"{source} holds no files"
-            raise NotFoundError(msg, hint="a model's folder has .gguf or .safetensors files")
-        return files
-    shard = shard_of(source.name)
-    if shard is None:
-        return ((source.name, source),)
-    siblings = [entry.name for entry in source.parent.iterdir()] if source.parent.is_dir() else [source.name]
-    family = next(names for names in shard_sets(_family(siblings, source.name)) if source.name in names)
-    return tuple((name, source.with_name(name)) for name in family)
+    with fs.os_errors(clean(str(source))):
+        is_folder = stat.S_ISDIR(source.stat().st_mode)
+        files = sorted(_walk(source)) if is_folder else [(name, source.with_name(name)) for name in _family(source)]
+    if not files:
+        msg = f"{clean(str(source))} holds no files"
+        raise NotFoundError(msg, hint="a model's folder has .gguf or .safetensors files; links in it are not followed")
+    if len(files) > MAX_FILES:
+        msg = f"{clean(str(source))} holds {len(files)} files; {MAX_FILES} are the most in a model"
+        raise FormatError(msg, hint="name the folder of the model itself")
+    check_names((name for name, _path in files), clean(str(source)))
+    return tuple(files)
 
 
 def open_draft(source: Path, stack: ExitStack) -> Draft:
@@ -78,19 +90,29 @@ def open_draft(source: Path, stack: ExitStack) -> Draft:
     Raises FormatError, naming the file, for what is no regular file or breaks its format's rules.
     """
     files = []
+    headers: dict[str, GgufHeader] = {}
+    roles: dict[tuple[str, int], Role] = {}
     for name, path in find_files(source):
         origin = fs.Origin.open(path)
         stack.callback(origin.close)
-        files.append((_role(name, origin), name, origin))
+        role = role_of(name)
+        if name.lower().endswith(".gguf"):
+            with closing(_ranges(origin)) as reader:
+                headers[name] = gguf.read_header(reader)
+            role = role_in_header(headers[name]) or role
+            if shard := shard_of(name):
+                # Only the first of a set, which comes first, says what they are.
+                role = roles.setdefault((shard.stem, shard.count), role)
+        files.append((role, name, origin))
     if len(files) == 1 and files[0][0] in (Role.OTHER, Role.DOC):
         files = [(Role.WEIGHTS, files[0][1], files[0][2])]  # one file without a telling name: its header tells
     if not any(role is Role.WEIGHTS for role, _name, _origin in files):
         msg = f"{source} holds no model weights"
-        raise FormatError(msg, hint="weights are .gguf or .safetensors files")
-    shard_sets(name for role, name, _origin in files if role is Role.WEIGHTS and name.endswith(".gguf"))
-    facts = read_facts([HeaderFile(role, name, partial(_ranges, origin)) for role, name, origin in files])
-    if not facts.name:
-        facts = replace(facts, name=source.resolve().name.removesuffix(".gguf"))
+        raise FormatError(msg, hint=_no_weights_hint([(role, name) for role, name, _origin in files]))
+    _check_safetensors({name: origin for _role, name, origin in files}, source)
+    facts = read_facts(
+        [HeaderFile(role, name, partial(_ranges, origin)) for role, name, origin in files], known=headers
+    )
     return Draft(tuple(files), facts)
 
 
@@ -103,9 +125,7 @@ def pack(
     for role, name, origin in draft.files:
         size = origin.before.st_size
         reporter.emit(Started(name, role.value, name, size))
-        adopted = store.blobs.adopt(
-            origin, _progress(reporter, name), copy=copy, keep=lambda digest: lease.add([digest])
-        )
+        adopted = store.adopt(origin, _progress(reporter, name), copy=copy, lease=lease)
         how[name] = adopted.how
         reporter.emit(Skipped(name, role.value, name, size, "present") if adopted.how == "present" else Finished(name))
         parts.append(Part(role, name, Descriptor(media_type=_BLOB, digest=adopted.digest, size=adopted.size)))
@@ -122,35 +142,59 @@ def _progress(reporter: Reporter, key: str) -> Callable[[int], None]:
 
 
 def _ranges(origin: fs.Origin) -> FileRanges:
-    return FileRanges(os.dup(origin.descriptor), str(origin.path))
+    return FileRanges(os.dup(origin.descriptor), str(origin.path), origin.before.st_size)
 
 
-def _walk(folder: Path) -> list[tuple[str, Path]]:
-    found = []
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
+    for place, folders, names in os.walk(folder, onerror=_fail):
+        folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             path = Path(place, name)
-            if not name.startswith(".") and not path.is_symlink():
-                found.append((path.relative_to(folder).as_posix(), path))
-    return sorted(found)
+            mode = path.lstat().st_mode
+            if name.startswith(".") or stat.S_ISLNK(mode):
+                continue
+            if not stat.S_ISREG(mode):
+                msg = f"{clean(str(path))} is not a regular file"
+                raise FormatError(msg, hint="a model is made of files; pipes, sockets and devices cannot be packed")
+            yield path.relative_to(folder).as_posix(), path
 
 
-def _family(names: list[str], member: str) -> list[str]:
-    shard = shard_of(member)
-    return [
-        name
-        for name in names
-        if shard
-        and name.startswith(shard.stem)
-        and (other := shard_of(name))
-        and (other.stem, other.count) == (shard.stem, shard.count)
-    ]
+def _fail(error: OSError) -> NoReturn:
+    # os.walk would leave out what it may not read, and the model would lack it.
+    raise fs.as_lading_error(error, clean(str(error.filename)))
 
 
-def _role(name: str, origin: fs.Origin) -> Role:
-    role = role_of(name)
-    if role is Role.WEIGHTS and name.endswith(".gguf"):
-        with closing(_ranges(origin)) as reader:
-            return role_in_header(gguf.read_header(reader)) or role
-    return role
+def _family(source: Path) -> Sequence[str]:
+    """Return the names of all shards of the set that a file belongs to, or just its own."""
+    shard = shard_of(source.name)
+    if shard is None:
+        return (source.name,)
+    rest = source.name[len(shard.stem) + len("-00001") :]
+    pattern = re.compile(re.escape(shard.stem) + "-[0-9]{5}" + re.escape(rest))
+    siblings = [entry.name for entry in source.parent.iterdir() if pattern.fullmatch(entry.name)]
+    return shard_sets(siblings)[0]
+
+
+def _check_safetensors(files: Mapping[str, fs.Origin], source: Path) -> None:
+    """Raise FormatError, naming what is missing, for a model in several files that are not all there."""
+    weights = [name for name in files if name.endswith(".safetensors")]
+    for name, origin in files.items():
+        if name.endswith(_INDEX) and weights:
+            folder = name[: name.rfind("/") + 1]
+            with closing(_ranges(origin)) as reader:
+                read_index(reader, {other.removeprefix(folder) for other in files if other.startswith(folder)})
+    for match in filter(None, map(_SHARD.fullmatch, weights)):
+        count = int(match["count"])
+        parts = (f"{match['stem']}-{number:05d}-of-{match['count']}.safetensors" for number in range(1, count + 1))
+        if missing := next((part for part in parts if part not in files), None):
+            msg = f"{source} lacks {missing}, one of {count} files of a model"
+            raise FormatError(msg, hint="a split model needs all its files; name the folder that holds them")
+
+
+def _no_weights_hint(files: Sequence[tuple[Role, str]]) -> str:
+    checkpoint = next((name for _role, name in files if PurePosixPath(name).suffix.lower() in _CHECKPOINTS), None)
+    if checkpoint:
+        return f"{checkpoint} is in a format that is not read; convert it to safetensors or GGUF first"
+    if any(role in (Role.PROJECTOR, Role.ADAPTER) for role, _name in files):
+        return "a projector or an adapter is packed beside the weights it belongs to, in one folder"
+    return "weights are .gguf or .safetensors files"

@@ -7,18 +7,31 @@ config for ModelPack, and no `files` list.
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from lading import media
-from lading.artifact.format import ROLE, Format, Written, decode_config, layer
+from lading.artifact.format import (
+    PARAMETERS,
+    ROLE,
+    Format,
+    Written,
+    annotated,
+    decode_config,
+    described,
+    held,
+    layer,
+    refuse_packed,
+)
 from lading.errors import FormatError
+from lading.formats.shards import shard_of
 from lading.manifest import Descriptor, Manifest
-from lading.model import Model, ModelFacts, Part, Role, human_count, parse_count, role_of
+from lading.model import Model, ModelFacts, Part, Role, check_names, human_count, parse_count, role_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Sequence
 
 _AI = "application/vnd.docker.ai."
 CONFIG_V01 = _AI + "model.config.v0.1+json"
@@ -30,14 +43,22 @@ _BY_ROLE = {
     Role.LICENCE: _AI + "license",
 }
 _WEIGHTS = {"gguf": _AI + "gguf.v3", "safetensors": _AI + "safetensors", "dduf": _AI + "dduf"}
+_KINDS = {media_type: kind for kind, media_type in _WEIGHTS.items()}
 _ROLES = {
     **{media_type: role for role, media_type in _BY_ROLE.items()},
-    **dict.fromkeys(_WEIGHTS.values(), Role.WEIGHTS),
+    **dict.fromkeys(_KINDS, Role.WEIGHTS),
     # The published spec's own names, which old artifacts carry.
     _AI + "gguf.v3.lora": Role.ADAPTER,
     _AI + "gguf.v3.mmproj": Role.PROJECTOR,
 }
-_V01_ROLES = {Role.WEIGHTS, Role.PROJECTOR, Role.TEMPLATE, Role.LICENCE}
+_V01_ORDER = (Role.WEIGHTS, Role.PROJECTOR, Role.TEMPLATE, Role.LICENCE)
+_FIXED_NAMES = {
+    Role.PROJECTOR: ("model", ".mmproj"),
+    Role.ADAPTER: ("adapter", ".gguf"),
+    Role.TEMPLATE: ("template", ".jinja"),
+    Role.LICENCE: ("LICENSE", ""),
+}
+_MAX_CONTEXT = 2**31 - 1
 
 
 class _Descriptor(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -52,6 +73,7 @@ class _ModelConfig(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True
     size: str = ""
     gguf: dict[str, str] | None = None
     safetensors: dict[str, str] | None = None
+    diffusers: dict[str, str] | None = None
     context_size: int | None = None
 
 
@@ -61,9 +83,15 @@ class _RootFs(msgspec.Struct, frozen=True):
 
 
 class _Config(msgspec.Struct, frozen=True, kw_only=True):
+    config: _ModelConfig
+    descriptor: _Descriptor
+    rootfs: _RootFs
+
+
+class _ReadConfig(msgspec.Struct, frozen=True, kw_only=True):
+    # What is used and no more: Go writes an empty list of layers as null.
     config: _ModelConfig = _ModelConfig()
-    descriptor: _Descriptor = _Descriptor()
-    rootfs: _RootFs = _RootFs()
+    descriptor: _Descriptor | None = None
 
 
 def _detect(manifest: Manifest) -> bool:
@@ -71,67 +99,74 @@ def _detect(manifest: Manifest) -> bool:
 
 
 def _read(manifest: Manifest, raw: bytes) -> Model:
-    config = decode_config(raw, _Config, "Docker model").config
-    total = sum(_role(blob) is Role.WEIGHTS for blob in manifest.layers)
+    config = decode_config(raw, _ReadConfig, "Docker model")
+    found = [(role, blob) for blob in manifest.layers if (role := _role(blob)) is not None]
+    total = sum(role is Role.WEIGHTS for role, _blob in found)
     parts: list[Part] = []
-    shard = 0
-    for blob in manifest.layers:
-        role = _role(blob)
-        if role is None:
-            if media.FILE_PATH not in blob.annotations:
-                msg = f"layer {blob.digest.short} has the unknown media type {blob.media_type[:80]}"
-                raise FormatError(msg, hint="it is none of Docker's model layer types and names no file")
-            role = role_of(blob.annotations[media.FILE_PATH])
-        shard += role is Role.WEIGHTS
-        name = blob.annotations.get(media.FILE_PATH) or _default_name(role, config.format, shard, total, len(parts))
+    for role, blob in found:
+        count = sum(part.role is role for part in parts) + 1
+        name = blob.annotations.get(media.FILE_PATH) or _default_name(role, _KINDS.get(blob.media_type), count, total)
         parts.append(Part(role, name, blob))
+    check_names((part.name for part in parts), "the Docker model")
     if not total:
         msg = "the Docker model has no weights layer"
         raise FormatError(msg, hint="it is no model, or of a kind that is not known here")
-    return Model(tuple(parts), _facts(config))
+    return Model(tuple(parts), _facts(manifest, config))
 
 
 def _role(blob: Descriptor) -> Role | None:
+    """Return the role of a layer's file; None for one without a name, which Model Runner leaves out too."""
+    refuse_packed(blob)
+    name = blob.annotations.get(media.FILE_PATH, "")
     if blob.annotations.get(ROLE) in set(Role):
         return Role(blob.annotations[ROLE])
+    if name or blob.media_type in _ROLES:
+        return _inferred(blob.media_type, name)
     if blob.media_type == _FILE:
-        return role_of(blob.annotations.get(media.FILE_PATH, ""))
-    return _ROLES.get(blob.media_type)
+        return None
+    msg = f"layer {blob.digest.short} has the unknown media type {blob.media_type[:80]}"
+    raise FormatError(msg, hint="it is none of Docker's model layer types and names no file")
 
 
-def _default_name(role: Role, kind: str, shard: int, total: int, index: int) -> str:
+def _inferred(media_type: str, name: str) -> Role:
+    guess = role_of(name)
+    role = _ROLES.get(media_type, guess)
+    # In a folder Model Runner gives a projector the plain type of a GGUF.
+    return guess if role is Role.WEIGHTS and guess is Role.PROJECTOR else role
+
+
+def _default_name(role: Role, kind: str | None, count: int, total: int) -> str:
     # Model Runner names files itself when layers carry no path, weights by their order.
     if role is Role.WEIGHTS:
         suffix = kind or "gguf"
-        return f"model.{suffix}" if total == 1 else f"model-{shard:05d}-of-{total:05d}.{suffix}"
-    fixed = {Role.PROJECTOR: "model.mmproj", Role.TEMPLATE: "template.jinja", Role.ADAPTER: "adapter.gguf"}
-    return fixed.get(role, f"{'LICENSE' if role is Role.LICENCE else 'file'}-{index}")
+        return f"model.{suffix}" if total == 1 else f"model-{count:05d}-of-{total:05d}.{suffix}"
+    stem, suffix = _FIXED_NAMES.get(role, (role.value, ""))
+    return f"{stem}{suffix}" if count == 1 else f"{stem}-{count}{suffix}"
 
 
-def _facts(config: _ModelConfig) -> ModelFacts:
-    metadata = config.gguf or config.safetensors or {}
-    return ModelFacts(
-        format=config.format,
-        architecture=config.architecture or metadata.get("general.architecture"),
-        name=metadata.get("general.name"),
-        parameters=parse_count(config.parameters),
-        file_type=config.quantization or None,
-        context_length=config.context_size,
-        chat_template=metadata.get("tokenizer.chat_template"),
-        licence=metadata.get("general.license"),
-        vendor=metadata.get("general.organization"),
-        metadata=metadata,
+def _facts(manifest: Manifest, said: _ReadConfig) -> ModelFacts:
+    config = said.config
+    context = config.context_size or 0
+    return described(
+        ModelFacts(
+            format=config.format,
+            architecture=config.architecture or None,
+            parameters=annotated(manifest.annotations, PARAMETERS) or parse_count(config.parameters),
+            file_type=config.quantization or None,
+            context_length=context if 0 < context <= _MAX_CONTEXT else None,
+            metadata=config.gguf or config.safetensors or config.diffusers or {},
+            created=said.descriptor.created if said.descriptor else None,
+        )
     )
 
 
 def _write(model: Model, created: str | None) -> Written:
     facts = model.facts
-    order = list(Role)
-    single = facts.format == "gguf" and {part.role for part in model.parts} <= _V01_ROLES
-    single = single and len(model.of(Role.PROJECTOR)) <= 1 and len(model.of(Role.TEMPLATE)) <= 1
-    parts = sorted(model.parts, key=lambda part: (order.index(part.role) if single else 0, part.name))
+    plain = _is_plain(model)
+    parts = sorted(model.parts, key=lambda part: (_V01_ORDER.index(part.role) if plain else 0, part.name))
     layers = tuple(_layer(part, facts.format) for part in parts)
-    metadata: Mapping[str, str] = dict(sorted(facts.metadata.items()))
+    context = facts.context_length or 0
+    metadata = held(facts.metadata)
     config = _Config(
         config=_ModelConfig(
             format=facts.format,
@@ -139,22 +174,42 @@ def _write(model: Model, created: str | None) -> Written:
             parameters=human_count(facts.parameters) if facts.parameters else "",
             architecture=facts.architecture or "",
             size=_human_size(sum(part.blob.size for part in model.of(Role.WEIGHTS)), facts.format),
-            gguf=dict(metadata) if facts.format == "gguf" else None,
-            safetensors=dict(metadata) if facts.format == "safetensors" else None,
-            context_size=facts.context_length,
+            gguf=metadata if facts.format == "gguf" else None,
+            safetensors=metadata if facts.format == "safetensors" else None,
+            # Model Runner reads 32 bits, and nothing of a config that has more.
+            context_size=context if 0 < context <= _MAX_CONTEXT else None,
         ),
         descriptor=_Descriptor(created),
         rootfs=_RootFs(diff_ids=tuple(blob.digest for blob in layers)),
     )
     raw = msgspec.json.encode(config, enc_hook=str)
-    media_type = CONFIG_V01 if single else CONFIG_V02
-    return Written(Manifest.build(Descriptor.of(raw, media_type), layers), raw)
+    annotations = {PARAMETERS: str(facts.parameters)} if facts.parameters else {}
+    media_type = CONFIG_V01 if plain else CONFIG_V02
+    return Written(Manifest.build(Descriptor.of(raw, media_type), layers, annotations=annotations), raw)
+
+
+def _is_plain(model: Model) -> bool:
+    """Say whether v0.1 can hold a model: one GGUF or its shards, at most one projector and template, no folders."""
+    return (
+        model.facts.format in ("gguf", "dduf")
+        and all(part.role in _V01_ORDER and "/" not in part.name for part in model.parts)
+        and len(model.of(Role.PROJECTOR)) <= 1
+        and len(model.of(Role.TEMPLATE)) <= 1
+        and _is_one([part.name for part in model.of(Role.WEIGHTS)])
+    )
+
+
+def _is_one(names: Sequence[str]) -> bool:
+    # Model Runner takes several GGUF layers of v0.1 for shards, whatever their names.
+    sets = {shard and (shard.stem, shard.count) for shard in map(shard_of, names)}
+    return len(names) == 1 or (len(sets) == 1 and None not in sets)
 
 
 def _layer(part: Part, kind: str) -> Descriptor:
-    media_type = _WEIGHTS.get(kind, _FILE) if part.role is Role.WEIGHTS else _BY_ROLE.get(part.role, _FILE)
-    read_back = role_of(part.name) if media_type == _FILE else _ROLES[media_type]
-    return layer(part, media_type, role=read_back is not part.role)
+    suffix = PurePosixPath(part.name).suffix.lower().removeprefix(".")
+    weights = _WEIGHTS.get(suffix) or _WEIGHTS.get(kind, _FILE)
+    media_type = weights if part.role is Role.WEIGHTS else _BY_ROLE.get(part.role, _FILE)
+    return layer(part, media_type, role=_inferred(media_type, part.name) is not part.role)
 
 
 def _human_size(size: int, kind: str) -> str:

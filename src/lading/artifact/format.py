@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from lading import media
 from lading.errors import FormatError
+from lading.manifest import MAX_DOCUMENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from lading.manifest import Descriptor, Manifest
-    from lading.model import Model, Part
+    from lading.model import Model, ModelFacts, Part
 
 ROLE = "io.lading.role"
 """Layer annotation, written only where the format's own types would be read as another role."""
 
+PARAMETERS = "io.lading.parameters"
+"""Manifest annotation: the exact number of weights, which both formats' configs round."""
 
+MAX_METADATA = 256 * 1024
+"""Characters of header metadata that an artifact carries; models have some thousands, mostly chat template."""
+
+_PACKED = re.compile(r"[-./+](?:tar|t?gz(?:ip)?|zstd?)(?=[.+;]|$)")
+_NUMBER = re.compile(r"[0-9]{1,18}")
 _Config = TypeVar("_Config", bound=msgspec.Struct)
 
 
@@ -76,10 +85,56 @@ def layer(part: Part, media_type: str, *, role: bool) -> Descriptor:
     )
 
 
+def refuse_packed(blob: Descriptor) -> None:
+    """Raise FormatError for a layer that is an archive or compressed, and so not a model's file itself."""
+    if packed := _PACKED.search(blob.media_type):
+        msg = f"layer {blob.digest.short} is packed: it has the type {blob.media_type[:80]}"
+        raise FormatError(msg, hint=f"raw layers are read; one in {packed[0][1:]} is not")
+
+
 def decode_config(raw: bytes, kind: type[_Config], name: str) -> _Config:
     """Read a config blob; raises FormatError, naming the format."""
+    hint = "the artifact was written by something that does not keep to the format"
+    if len(raw) > MAX_DOCUMENT:
+        msg = f"the {name} config is larger than 4 MiB"
+        raise FormatError(msg, hint=hint)
     try:
         return msgspec.json.decode(raw, type=kind)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         msg = f"the {name} config is malformed: {error}"
-        raise FormatError(msg, hint="the artifact was written by something that does not keep to the format") from error
+        raise FormatError(msg, hint=hint) from error
+
+
+def annotated(annotations: Mapping[str, str], key: str) -> int | None:
+    """Return the number above 0 that an annotation holds; None for anything else."""
+    text = annotations.get(key, "")
+    return (int(text) or None) if _NUMBER.fullmatch(text) else None
+
+
+def held(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return the header metadata that an artifact carries: all of it, by key, unless it is out of all proportion."""
+    left = MAX_METADATA
+    kept = {}
+    # The shortest first, so that one monster does not displace what readers look for.
+    for key, value in sorted(metadata.items(), key=lambda item: (len(item[1]), item[0])):
+        left -= len(key) + len(value)
+        if left < 0:
+            break
+        kept[key] = value
+    return dict(sorted(kept.items()))
+
+
+def described(facts: ModelFacts) -> ModelFacts:
+    """Fill in what a config left unsaid from the GGUF keys in its metadata."""
+    said = facts.metadata
+    architecture = facts.architecture or said.get("general.architecture") or None
+    return replace(
+        facts,
+        architecture=architecture,
+        name=facts.name or said.get("general.name") or None,
+        vocabulary_size=facts.vocabulary_size or annotated(said, f"{architecture or ''}.vocab_size"),
+        chat_template=facts.chat_template or said.get("tokenizer.chat_template") or None,
+        licence=facts.licence or said.get("general.license") or None,
+        vendor=facts.vendor or said.get("general.organization") or None,
+        description=facts.description or said.get("general.description") or None,
+    )

@@ -1,36 +1,75 @@
 """CNCF ModelPack (model-spec v1), raw layers: one file, one layer, no tar.
 
 Config keys beyond the published schema are forbidden, so what it cannot hold stands in annotations.
+Read are also the names of the time before February 2026 (`vnd.cnai`), and what Podman and RamaLama
+write, who give an artifact ModelPack's type but no config.
 """
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 import msgspec
 
 from lading import media
-from lading.artifact.format import ROLE, Format, Written, decode_config, layer
+from lading.artifact.format import (
+    PARAMETERS,
+    ROLE,
+    Format,
+    Written,
+    annotated,
+    decode_config,
+    described,
+    held,
+    layer,
+    refuse_packed,
+)
 from lading.errors import FormatError
 from lading.manifest import Descriptor, Manifest
-from lading.model import Model, ModelFacts, Part, Role, human_count, parse_count, role_of
+from lading.model import Model, ModelFacts, Part, Role, check_names, human_count, parse_count, role_of
 
 _CNCF = "application/vnd.cncf.model."
+_CNAI = "application/vnd.cnai.model."
 MANIFEST_TYPE = _CNCF + "manifest.v1+json"
 CONFIG_TYPE = _CNCF + "config.v1+json"
-_WEIGHT = _CNCF + "weight.v1.raw"
-_WEIGHT_CONFIG = _CNCF + "weight.config.v1.raw"
-_DOC = _CNCF + "doc.v1.raw"
-_CODE = _CNCF + "code.v1.raw"
-_DATASET = _CNCF + "dataset.v1.raw"
+_MANIFEST_TYPES = (MANIFEST_TYPE, _CNAI + "manifest.v1+json")
+_CONFIG_TYPES = (CONFIG_TYPE, _CNAI + "config.v1+json")
+_WEIGHT = "weight.v1.raw"
+_WEIGHT_CONFIG = "weight.config.v1.raw"
+_DOC = "doc.v1.raw"
+_CODE = "code.v1.raw"
+_DATASET = "dataset.v1.raw"
+# Model Runner's own, of before it wrote raw layers.
+_OLD_WEIGHTS = ("weight.v1.gguf", "weight.v1.safetensors")
+# The order of modctl: config, model, code, doc, each by path.
+_ORDER = (_WEIGHT_CONFIG, _WEIGHT, _CODE, _DOC)
+_NAME_KEYS = (media.FILE_PATH, "org.cnai.model.filepath", media.TITLE)
+_FILE_METADATA_KEYS = (media.FILE_METADATA, "org.cnai.model.file.metadata+json")
+# tar's types of regular files, as the number that ModelPack means and as the character that RamaLama writes.
+_REGULAR = (0, ord("0"))
 _WEIGHT_ROLES = (Role.WEIGHTS, Role.PROJECTOR, Role.ADAPTER, Role.DRAFTER)
+_CODE_SUFFIXES = (".py", ".sh", ".ipynb")
 _CONTEXT = "io.lading.context-length"
-_PARAMETERS = "io.lading.parameters"
+_METADATA = "io.lading.metadata"
+# ModelPack's names for element types; one that is not here is written as it is.
+_PRECISIONS = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3",
+    "F8_E5M2": "float8_e5m2",
+    "I8": "int8",
+    "U8": "uint8",
+}
+_TYPES = {precision: name for name, precision in _PRECISIONS.items()}
 
 
 class _Descriptor(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, kw_only=True):
     created_at: str | None = None
     name: str | None = None
     vendor: str | None = None
-    licenses: tuple[str, ...] = ()
+    licenses: tuple[str, ...] | None = None
     description: str | None = None
 
 
@@ -43,122 +82,171 @@ class _ModelConfig(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tr
 
 
 class _ModelFs(msgspec.Struct, frozen=True, rename="camel"):
-    type: str = "layers"
-    diff_ids: tuple[str, ...] = ()
+    type: str
+    diff_ids: tuple[str, ...]
 
 
 class _Config(msgspec.Struct, frozen=True, kw_only=True):
+    descriptor: _Descriptor
+    config: _ModelConfig
+    modelfs: _ModelFs
+
+
+class _ReadConfig(msgspec.Struct, frozen=True, kw_only=True):
+    # What is used and no more: old versions wrote `modelfs` and capabilities otherwise.
     descriptor: _Descriptor = _Descriptor()
     config: _ModelConfig = _ModelConfig()
-    modelfs: _ModelFs = _ModelFs()
+
+
+class _FileMetadata(msgspec.Struct, frozen=True):
+    typeflag: int = 0
 
 
 def _detect(manifest: Manifest) -> bool:
-    return manifest.artifact_type == MANIFEST_TYPE or manifest.config.media_type == CONFIG_TYPE
+    return (
+        manifest.artifact_type in _MANIFEST_TYPES
+        or manifest.config.media_type in _CONFIG_TYPES
+        or any(_kind(blob.media_type) for blob in manifest.layers)
+    )
+
+
+def _kind(media_type: str) -> str:
+    """Return a ModelPack layer type without its prefix; empty for others."""
+    prefix = next((prefix for prefix in (_CNCF, _CNAI) if media_type.startswith(prefix)), None)
+    return media_type.removeprefix(prefix) if prefix else ""
 
 
 def _read(manifest: Manifest, raw: bytes) -> Model:
     # Artifacts made by `podman artifact add` carry the artifact type but an empty config.
-    config = decode_config(raw, _Config, "ModelPack") if manifest.config.media_type == CONFIG_TYPE else _Config()
+    known = manifest.config.media_type in _CONFIG_TYPES
+    config = decode_config(raw, _ReadConfig, "ModelPack") if known else _ReadConfig()
     parts = tuple(_part(blob) for blob in manifest.layers)
-    if not any(part.role is Role.WEIGHTS for part in parts):
+    check_names((part.name for part in parts), "the ModelPack artifact")
+    weights = next((part for part in parts if part.role is Role.WEIGHTS), None)
+    if weights is None:
         msg = "the ModelPack artifact has no weights layer"
         raise FormatError(msg, hint="it is no model, or of a kind that is not known here")
-    said = config.config
-    count = manifest.annotations.get(_PARAMETERS, "")
-    context = manifest.annotations.get(_CONTEXT, "")
-    return Model(
-        parts,
-        ModelFacts(
-            format=said.format or parts[0].name.rpartition(".")[2],
-            architecture=said.architecture,
-            name=config.descriptor.name,
-            parameters=int(count) if count.isdecimal() else parse_count(said.param_size or ""),
-            file_type=said.quantization or said.precision,
-            context_length=int(context) if context.isdecimal() else None,
-            licence=config.descriptor.licenses[0] if config.descriptor.licenses else None,
-            vendor=config.descriptor.vendor,
-            description=config.descriptor.description,
-        ),
+    said, about = config.config, config.descriptor
+    suffix = PurePosixPath(weights.name).suffix.lower().removeprefix(".")
+    facts = ModelFacts(
+        format=said.format or (suffix if suffix in ("gguf", "safetensors") else ""),
+        architecture=said.architecture or None,
+        name=about.name or None,
+        parameters=annotated(manifest.annotations, PARAMETERS) or parse_count(said.param_size or ""),
+        file_type=said.quantization or _TYPES.get(said.precision or "", said.precision) or None,
+        context_length=annotated(manifest.annotations, _CONTEXT),
+        licence=about.licenses[0] if about.licenses else None,
+        vendor=about.vendor or None,
+        description=about.description or None,
+        metadata=_metadata(manifest),
+        created=about.created_at or None,
     )
+    return Model(parts, described(facts))
+
+
+def _metadata(manifest: Manifest) -> dict[str, str]:
+    text = manifest.annotations.get(_METADATA)
+    if text is None:
+        return {}
+    try:
+        return msgspec.json.decode(text, type=dict[str, str])
+    except (msgspec.DecodeError, RecursionError) as error:
+        msg = f"the annotation {_METADATA} of the ModelPack artifact is malformed: {error}"
+        raise FormatError(msg, hint="it is a JSON object of strings where lading has written it") from error
 
 
 def _part(blob: Descriptor) -> Part:
-    name = blob.annotations.get(media.FILE_PATH) or blob.annotations.get(media.TITLE)
-    if not blob.media_type.startswith(_CNCF):
-        msg = f"layer {blob.digest.short} has the unknown media type {blob.media_type[:80]}"
-        raise FormatError(msg, hint="a ModelPack layer's type begins with application/vnd.cncf.model.")
-    if not blob.media_type.endswith(".raw"):
-        msg = f"layer {blob.digest.short} is packed as {blob.media_type.rpartition('.')[2]}"
-        raise FormatError(msg, hint="only raw ModelPack layers are read yet")
+    refuse_packed(blob)
+    name = next((blob.annotations[key] for key in _NAME_KEYS if blob.annotations.get(key)), None)
     if name is None:
-        msg = f"layer {blob.digest.short} names no file"
+        what = "names no file" if _kind(blob.media_type) else f"has the unknown media type {blob.media_type[:80]}"
+        msg = f"layer {blob.digest.short} {what}"
         raise FormatError(msg, hint=f"a ModelPack layer has the annotation {media.FILE_PATH}")
+    for key in _FILE_METADATA_KEYS:
+        if not _is_regular(blob.annotations.get(key, "{}")):
+            msg = f"layer {blob.digest.short} stands for a folder, a link or a device"
+            raise FormatError(msg, hint="only layers that are files are read")
     return Part(_role(blob, name), name, blob)
+
+
+def _is_regular(text: str) -> bool:
+    # Advice of whoever packed the file: only a clear word counts.
+    try:
+        return msgspec.json.decode(text, type=_FileMetadata).typeflag in _REGULAR
+    except (msgspec.DecodeError, RecursionError):
+        return True
 
 
 def _role(blob: Descriptor, name: str) -> Role:
     if blob.annotations.get(ROLE) in set(Role):
         return Role(blob.annotations[ROLE])
-    return _inferred(blob.media_type, name)
+    return _inferred(_kind(blob.media_type), name)
 
 
-def _inferred(media_type: str, name: str) -> Role:
+def _inferred(kind: str, name: str) -> Role:
     guess = role_of(name)
-    if media_type == _WEIGHT:
+    if kind == _WEIGHT or kind in _OLD_WEIGHTS:
         return guess if guess in _WEIGHT_ROLES else Role.WEIGHTS
-    if media_type == _WEIGHT_CONFIG:
+    if kind == _WEIGHT_CONFIG:
         return guess if guess in (Role.TEMPLATE, Role.TOKENIZER, Role.CONFIG) else Role.CONFIG
-    if media_type == _DOC:
+    if kind == _DOC:
         return guess if guess in (Role.LICENCE, Role.DOC) else Role.DOC
-    return Role.OTHER
+    if kind in (_CODE, _DATASET):
+        return Role.OTHER
+    # Podman gives its own guess of a type, or none.
+    return guess
 
 
 def _write(model: Model, created: str | None) -> Written:
     facts = model.facts
-    # The order of modctl: config, model, code, doc, each by path.
-    kinds = (_WEIGHT_CONFIG, _WEIGHT, _CODE, _DOC)
-    parts = sorted(model.parts, key=lambda part: (kinds.index(_media_type(part)), part.name))
+    parts = sorted(model.parts, key=lambda part: (_ORDER.index(_kind_for(part)), part.name))
     layers = tuple(_layer(part) for part in parts)
     quantized = facts.format == "gguf"
+    file_type = facts.file_type or ""
+    size = human_count(facts.parameters) if facts.parameters else ""
     config = _Config(
         descriptor=_Descriptor(
             created_at=created,
             name=facts.name or None,
-            vendor=facts.vendor,
-            licenses=(facts.licence,) if facts.licence else (),
-            description=facts.description,
+            vendor=facts.vendor or None,
+            licenses=(facts.licence,) if facts.licence else None,
+            description=facts.description or None,
         ),
         config=_ModelConfig(
-            architecture=facts.architecture,
+            architecture=facts.architecture or None,
             format=facts.format or None,
-            param_size=human_count(facts.parameters) if facts.parameters else None,
-            precision=None if quantized else facts.file_type,
-            quantization=facts.file_type if quantized else None,
+            # The specification's form ends with a unit; fewer than a thousand have none.
+            param_size=size if size and not size.isdecimal() else None,
+            precision=None if quantized else _PRECISIONS.get(file_type, file_type) or None,
+            quantization=(file_type or None) if quantized else None,
         ),
-        modelfs=_ModelFs(diff_ids=tuple(blob.digest for blob in layers)),
+        modelfs=_ModelFs("layers", tuple(blob.digest for blob in layers)),
     )
     raw = msgspec.json.encode(config, enc_hook=str)
     annotations = {}
     if facts.context_length:
         annotations[_CONTEXT] = str(facts.context_length)
+    if metadata := held(facts.metadata):
+        annotations[_METADATA] = msgspec.json.encode(metadata).decode()
     if facts.parameters:
-        annotations[_PARAMETERS] = str(facts.parameters)
+        annotations[PARAMETERS] = str(facts.parameters)
     manifest = Manifest.build(
         Descriptor.of(raw, CONFIG_TYPE), layers, artifact_type=MANIFEST_TYPE, annotations=annotations
     )
     return Written(manifest, raw)
 
 
-def _media_type(part: Part) -> str:
+def _kind_for(part: Part) -> str:
     if part.role in _WEIGHT_ROLES:
         return _WEIGHT
+    if part.role is Role.OTHER and PurePosixPath(part.name).suffix.lower() in _CODE_SUFFIXES:
+        return _CODE
     return _DOC if part.role in (Role.LICENCE, Role.DOC) else _WEIGHT_CONFIG
 
 
 def _layer(part: Part) -> Descriptor:
-    media_type = _media_type(part)
-    return layer(part, media_type, role=_inferred(media_type, part.name) is not part.role)
+    kind = _kind_for(part)
+    return layer(part, _CNCF + kind, role=_inferred(kind, part.name) is not part.role)
 
 
 ROW = Format("modelpack", _detect, _read, _write)

@@ -31,6 +31,11 @@ def parameters(count: int) -> str:
     return str(count)
 
 
+def count(number: int, thing: str) -> str:
+    """Write a number of things: 1 blob, 2 blobs."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def clean(words: str) -> str:
     """Make a stranger's words safe for a terminal: control characters and line ends are written as escapes."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in words)

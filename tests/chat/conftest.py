@@ -45,7 +45,7 @@ def endless(story: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module", params=["embedded", "llama-server"])
 def runtime(request: pytest.FixtureRequest) -> Runtime:
     """Each runtime in turn, the real one."""
-    mine = dict(os.environ)  # noqa: TID251  # tests stand where the surface does
+    mine = dict(os.environ)  # tests stand where the surface does
     named = mine.get("LADING_TEST_LLAMA_SERVER")
     folder = Path(named).parent if named else ROOT / ".tools" / "llama" / "bin"
     if request.param == "llama-server" and not (folder / "llama-server").exists():

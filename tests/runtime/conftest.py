@@ -16,4 +16,4 @@ def story() -> Path:
 def environment() -> dict[str, str]:
     """What a child of the tests gets: this process's environment, and the package that is tested."""
     source = str(Path(__file__).parents[2] / "src")
-    return {**os.environ, "PYTHONPATH": source}  # noqa: TID251  # tests stand where the surface does
+    return {**os.environ, "PYTHONPATH": source}  # tests stand where the surface does

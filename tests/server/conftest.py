@@ -32,7 +32,7 @@ def story() -> Path:
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
     """What a child of the tests gets: this process's environment, the tested package, and a llama-server if fetched."""
-    mine = dict(os.environ)  # noqa: TID251  # tests stand where the surface does
+    mine = dict(os.environ)  # tests stand where the surface does
     return {**mine, "PYTHONPATH": str(ROOT / "src"), "PATH": f"{llama_server_folder(mine)}:{mine.get('PATH', '')}"}
 
 

@@ -10,7 +10,9 @@ from lading.api.lookup import local, parse
 from lading.api.results import Pushed
 from lading.errors import NotFoundError, UsageError
 from lading.plan import make_plan, single_manifest
+from lading.store import Store
 from lading.transport import open_target
+from lading.transport.local import tidy
 
 if TYPE_CHECKING:
     from lading.api.session import Session
@@ -42,13 +44,13 @@ def push(session: Session, name: str, destination: str | None = None, *, paralle
         insecure=session.insecure,
         mount_from=_siblings(session, reference, manifest.digest),
     )
-    with session.store.use([manifest.digest, *(blob.digest for blob in manifest.blobs)]):
-        plan = make_plan(manifest, target.has)
-        copied = copy.run(plan, session.store, target, wanted, session.reporter, parallel=parallel)
-    if isinstance(reference, refs.Layout):
-        from lading.transport.local import open_layout, tidy  # noqa: PLC0415 - needed for layouts only
-
-        tidy(open_layout(reference))
+    try:
+        with session.store.use([manifest.digest, *(blob.digest for blob in manifest.blobs)]):
+            plan = make_plan(manifest, target.has)
+            copied = copy.run(plan, session.store, target, wanted, session.reporter, parallel=parallel)
+    finally:
+        if isinstance(target, Store):
+            tidy(target)
     return Pushed(str(reference), manifest.digest, copied.total_bytes, copied.moved_bytes)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from lading import artifact, fs, media
+from lading import fs, media
 from lading.api.documents import FactsDocument, ModelDocument, PartDocument, facts_document, part_document
 from lading.errors import LadingError, NotFoundError
 from lading.manifest import Manifest
@@ -137,6 +137,8 @@ def _summaries(store: Store, tags: list[Tag]) -> dict[Digest, _Summary | str]:
 
 
 def _summarize(store: Store, one: Tag) -> _Summary | str:
+    from lading import artifact  # noqa: PLC0415 - what the cache knows needs no reader of formats
+
     try:
         document = store.document(str(one.descriptor.digest))
         if not isinstance(document, Manifest):

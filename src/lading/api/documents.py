@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
+    from lading.api.results import PackResult
     from lading.digest import Digest
     from lading.model import Model, ModelFacts, Part
 
@@ -37,6 +38,26 @@ class FactsDocument(msgspec.Struct, frozen=True, kw_only=True):
     chat_template: bool = False
     licence: str | None = None
     vendor: str | None = None
+
+
+class PackedPartDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of a packed model; `how` is cloned, linked, copied or present, "" in a dry run."""
+
+    role: str
+    name: str
+    size: int
+    how: str
+
+
+class PackDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What `pack` prints; `digest` is null in a dry run, which hashes nothing."""
+
+    reference: str
+    digest: str | None
+    format: str
+    size: int
+    model: FactsDocument
+    parts: tuple[PackedPartDocument, ...]
 
 
 class ModelDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,4 +122,19 @@ def model_document(
         model=facts_document(model.facts),
         parts=tuple(part_document(part) for part in model.parts),
         stored=stored,
+    )
+
+
+def pack_document(result: PackResult) -> PackDocument:
+    """Write what was packed."""
+    return PackDocument(
+        reference=result.name,
+        digest=None if result.digest is None else str(result.digest),
+        format=result.format,
+        size=sum(file.size for file in result.files),
+        model=facts_document(result.facts),
+        parts=tuple(
+            PackedPartDocument(role=file.role.value, name=file.name, size=file.size, how=file.how)
+            for file in result.files
+        ),
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lading import reference as refs
 from lading.errors import NotFoundError, UsageError
+from lading.transport import speaks
 
 if TYPE_CHECKING:
     from lading.api.session import Session
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from lading.store import Tag
 
 _MAX_HOPS = 4
+_WHERE = "`lading list` shows what is here; a registry's model is host/name:tag"
 
 
 def parse(text: str) -> Reference:
@@ -64,10 +66,12 @@ def tag_name(name: str) -> str:
 
     Raises UsageError for what cannot be a tag.
     """
-    reference = parse(name)
-    stored = stored_name(reference)
-    if stored is None or "://" in name:
-        msg = f"`{name}` cannot be the name of a model"
+    try:
+        stored = None if "://" in name else stored_name(refs.parse(name))
+    except UsageError:
+        stored = None
+    if stored is None:
+        msg = f"{name!r} cannot be the name of a model"
         raise UsageError(msg, hint="a name is like story:1, or host/repository:tag to push it there")
     return stored
 
@@ -80,10 +84,13 @@ def _origin(tag: Tag) -> Reference:
 
 
 def _default(transport: str, name: str) -> Reference:
+    missing = f"no model is named `{name}` here"
     try:
-        return refs.parse(f"{transport}://{name}")
+        reference = refs.parse(f"{transport}://{name}")
     except UsageError as error:
-        msg = f"no model is named `{name}` here, and `{transport}://{name}` is no reference"
-        raise NotFoundError(
-            msg, hint="`lading list` shows what is here; a registry's model is host/name:tag"
-        ) from error
+        msg = f"{missing}, and `{transport}://{name}` is no reference"
+        raise NotFoundError(msg, hint=_WHERE) from error
+    if not speaks(reference):
+        msg = f"{missing}, and the default transport, {transport}://, is not spoken yet"
+        raise NotFoundError(msg, hint=_WHERE)
+    return reference

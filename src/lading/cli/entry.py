@@ -17,6 +17,7 @@ from lading.text import clean
 if TYPE_CHECKING:
     from types import FrameType
 
+_COMPLETE = "_LADING_COMPLETE"
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -32,6 +33,10 @@ def cli(**_options: Any) -> None:
 def main() -> int:
     """Run the command line and return its exit code (see `lading.errors`)."""
     signal.signal(signal.SIGTERM, _terminated)
+    if _COMPLETE in os.environ:  # noqa: TID251 - set by the shell's completion script for this one call
+        from click.shell_completion import shell_complete  # noqa: PLC0415 - for that call only
+
+        return shell_complete(cli, {}, "lading", _COMPLETE, os.environ[_COMPLETE])  # noqa: TID251 - as above
     try:
         return _run()
     except (LadingError, OSError) as error:

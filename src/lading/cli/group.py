@@ -43,6 +43,8 @@ SECTIONS: dict[str, dict[str, str]] = {
 """The verbs with what their help says first, so that `--help` imports none of them."""
 
 _MODULES = {"list": "list_models", "rm": "remove"}
+_ALIASES = {"ls": "list"}
+"""Words that other tools of the field use for the same."""
 
 
 class Verbs(click.Group):
@@ -54,6 +56,7 @@ class Verbs(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import a verb's module and return its command; None for an unknown one."""
+        cmd_name = _ALIASES.get(cmd_name, cmd_name)
         if cmd_name not in self.list_commands(ctx):
             return None
         module = import_module(f"lading.cli.{_MODULES.get(cmd_name, cmd_name)}")
@@ -64,7 +67,7 @@ class Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the verb; an unknown one is told with what it resembles."""
-        if args and not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             near = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
             hint = f"did you mean `{near[0]}`?" if near else "`lading --help` lists them"
             msg = f"lading has no command `{args[0]}`; {hint}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from lading.cli.app import App, common, json_option, print_json
-from lading.text import size
+from lading.text import count, size
 
 
 @click.command(short_help="Show settings, store and runtimes.")
@@ -24,7 +24,7 @@ def command(app: App, *, as_json: bool) -> None:
     held = f"{size(found.store_bytes)}, {size(found.store_free_bytes)} free"
     rows = [
         ("lading", f"{found.version} (Python {found.python}, {found.platform})"),
-        ("store", f"{found.store}   {found.store_models} models, {held}"),
+        ("store", f"{found.store}   {count(found.store_models, 'model')}, {held}"),
         ("servers", found.state),
         ("config", found.config),
         ("logins", ", ".join(found.auth_files)),

@@ -36,11 +36,12 @@ def command(app: App, path: Path, *, name: str, format_name: str, copy: bool, dr
     file system can share them; one that is changed afterwards is noticed and never served.
     """
     from lading.api import pack  # noqa: PLC0415 - the library is loaded when the command runs
+    from lading.api.documents import pack_document  # noqa: PLC0415 - as above
 
     with app.session() as session:
         result = pack(session, path.expanduser(), name, format_name=format_name, copy=copy, dry_run=dry_run)
     if as_json:
-        print_json(result)
+        print_json(pack_document(result))
         return
     if dry_run:
         click.echo(_plan(result))

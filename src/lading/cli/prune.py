@@ -6,7 +6,7 @@ import click
 
 from lading.api import catalog
 from lading.cli.app import App, common, json_option, print_json
-from lading.text import size
+from lading.text import count, size
 
 
 @click.command(short_help="Free what no name needs.")
@@ -27,4 +27,4 @@ def command(app: App, *, dry_run: bool, as_json: bool) -> None:
         return
     partial = f", {size(freed.partial_bytes)} of unfinished downloads" if freed.partial_bytes else ""
     verb = "would free" if dry_run else "freed"
-    click.echo(f"{verb}  {size(freed.bytes)} in {freed.blobs} blobs{partial}")
+    click.echo(f"{verb}  {size(freed.bytes)} in {count(freed.blobs, 'blob')}{partial}")

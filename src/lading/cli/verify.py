@@ -9,7 +9,7 @@ import click
 from lading.api import catalog
 from lading.cli.app import App, common, json_option, print_json
 from lading.errors import IntegrityError
-from lading.text import clean, size
+from lading.text import clean, count, size
 
 if TYPE_CHECKING:
     from lading.digest import Digest
@@ -46,8 +46,12 @@ def command(app: App, *, as_json: bool) -> None:
         for fault in faults.values():
             needed = f" (needed by {', '.join(fault.models)})" if fault.models else ""
             click.echo(f"{fault.digest}: {clean(fault.why)}{needed}")
-        click.echo(f"verified  {size(total)} in {checked} blobs, {len(faults) or 'no'} faults")
+        click.echo(
+            f"verified  {size(total)} in {count(checked, 'blob')}, {count(len(faults), 'fault') if faults else 'no faults'}"
+        )
     if faults:
         models = sorted({model for fault in faults.values() for model in fault.models})
-        msg = f"{len(faults)} blobs are missing or damaged" + (f": {', '.join(models)}" if models else "")
+        msg = f"{count(len(faults), 'blob')} missing or damaged" + (
+            f", needed by {', '.join(models)}" if models else ""
+        )
         raise IntegrityError(msg, hint="pull or pack those models again")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _DRAINED = 64 * 1024
 _SKIPPED = 256 * 1024
 _QUOTED = 200
+_NOT_ASKED_FOR = "what it sent is not what was asked for"
 _ERROR_BODY = 16 * 1024
 _NO_BODY = frozenset({204, 304})
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TOO_LARGE, _SERVER_FAILED = 401, 403, 404, 413, 500
@@ -165,13 +166,13 @@ class Response:
             expected = self.length
             if expected is not None and expected > cap and self._method != "HEAD":
                 msg = f"{self.host} sent {expected} bytes where at most {cap} are read"
-                raise FormatError(msg)
+                raise FormatError(msg, hint=_NOT_ASKED_FOR)
             data = bytearray()
             while len(data) <= cap and (piece := body.read(min(cap + 1 - len(data), 256 * 1024))):
                 data += piece
         if len(data) > cap:
             msg = f"{self.host} sent more than the {cap} bytes that are read"
-            raise FormatError(msg)
+            raise FormatError(msg, hint=_NOT_ASKED_FOR)
         return bytes(data)
 
     def failure(self, subject: str, *, hint: str = "") -> LadingError:

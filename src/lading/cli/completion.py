@@ -9,7 +9,7 @@ from lading.cli.app import App, common
 from lading.errors import UnfitError
 
 
-@click.command(short_help="Print a shell's completion script.")
+@click.command("completion", short_help="Print a shell's completion script.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @common
 def command(_app: App, shell: str) -> None:

@@ -8,7 +8,7 @@ from lading.cli.app import App, common, json_option, print_json
 from lading.text import count, size
 
 
-@click.command(short_help="Show settings, store and runtimes.")
+@click.command("info", short_help="Show settings, store and runtimes.")
 @json_option
 @common
 def command(app: App, *, as_json: bool) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lading.api.results import Inspection
 
 
-@click.command(short_help="Show what a model is, without fetching its weights.")
+@click.command("inspect", short_help="Show what a model is, without fetching its weights.")
 @click.argument("reference", metavar="REF")
 @json_option
 @networked

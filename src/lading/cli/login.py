@@ -9,7 +9,7 @@ import click
 from lading.cli.app import App, common
 
 
-@click.command(short_help="Keep a registry's credentials.")
+@click.command("login", short_help="Keep a registry's credentials.")
 @click.argument("host", metavar="REGISTRY")
 @click.option("-u", "--username", metavar="NAME", help="User name; asked for if not given.")
 @click.option("--password-stdin", is_flag=True, help="Read the password or token from stdin.")

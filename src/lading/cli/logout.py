@@ -7,7 +7,7 @@ import click
 from lading.cli.app import App, common
 
 
-@click.command(short_help="Forget a registry's credentials.")
+@click.command("logout", short_help="Forget a registry's credentials.")
 @click.argument("host", metavar="REGISTRY")
 @common
 def command(app: App, host: str) -> None:

@@ -9,7 +9,7 @@ import click
 from lading.cli.app import App, common
 
 
-@click.command(short_help="Show a server's log.")
+@click.command("logs", short_help="Show a server's log.")
 @click.argument("name")
 @click.option("-f", "--follow", is_flag=True, help="Go on as the log grows, until the server ends.")
 @common

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lading.api.results import PackResult
 
 
-@click.command(short_help="Make a model of a file or folder.")
+@click.command("pack", short_help="Make a model of a file or folder.")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("-t", "--tag", "name", metavar="NAME", required=True, help="Name the model this.")
 @click.option(

@@ -9,7 +9,7 @@ from lading.cli.app import App, common, json_option, print_json
 from lading.text import count, size
 
 
-@click.command(short_help="Free what no name needs.")
+@click.command("prune", short_help="Free what no name needs.")
 @click.option("--dry-run", is_flag=True, help="Tell what would be freed, and free nothing.")
 @json_option
 @common

@@ -8,7 +8,7 @@ from lading.cli.app import App, common, json_option, print_json
 from lading.text import table
 
 
-@click.command(short_help="Show what is being served.")
+@click.command("ps", short_help="Show what is being served.")
 @json_option
 @common
 def command(app: App, *, as_json: bool) -> None:

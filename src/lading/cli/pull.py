@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lading.api.results import Pulled
 
 
-@click.command(short_help="Fetch models into the store, verified.")
+@click.command("pull", short_help="Fetch models into the store, verified.")
 @click.argument("references", metavar="REF...", nargs=-1, required=True)
 @click.option("-t", "--tag", "name", metavar="NAME", help="Name the model this in the store.")
 @click.option("--parallel", type=click.IntRange(1, 32), default=4, show_default=True, help="Files fetched at a time.")

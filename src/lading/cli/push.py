@@ -9,7 +9,7 @@ from lading.errors import StoppedError
 from lading.text import size
 
 
-@click.command(short_help="Write a model to a registry or a layout.")
+@click.command("push", short_help="Write a model to a registry or a layout.")
 @click.argument("name")
 @click.argument("destination", metavar="[DEST]", required=False)
 @click.option("--insecure", is_flag=True, help="Accept plain http and any certificate from the registry.")

@@ -20,7 +20,7 @@ _HELP = """  /help     this
   Ctrl-C    stop the answer"""
 
 
-@click.command(short_help="Ask a model, or chat with it.")
+@click.command("run", short_help="Ask a model, or chat with it.")
 @click.argument("reference", metavar="REF")
 @click.argument("words", metavar="[PROMPT]", nargs=-1)
 @click.option("-n", "--max-tokens", type=click.IntRange(min=1), help="End an answer after this many tokens.")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lading.api.session import Session
 
 
-@click.command(short_help="Serve a model over the OpenAI API.")
+@click.command("serve", short_help="Serve a model over the OpenAI API.")
 @click.argument("reference", metavar="REF")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(

@@ -7,7 +7,7 @@ import click
 from lading.cli.app import App, common
 
 
-@click.command(short_help="Stop serving.")
+@click.command("stop", short_help="Stop serving.")
 @click.argument("names", metavar="NAME...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Stop all servers in the background.")
 @common

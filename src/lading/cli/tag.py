@@ -9,7 +9,7 @@ from lading.api.lookup import tag_name
 from lading.cli.app import App, common
 
 
-@click.command(short_help="Give a model a second name.")
+@click.command("tag", short_help="Give a model a second name.")
 @click.argument("name")
 @click.argument("new_name")
 @common

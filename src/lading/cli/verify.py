@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lading.store.sweep import Fault
 
 
-@click.command(short_help="Hold every byte of the store to its digest.")
+@click.command("verify", short_help="Hold every byte of the store to its digest.")
 @json_option
 @common
 def command(app: App, *, as_json: bool) -> None:

@@ -8,7 +8,7 @@ from lading import __version__
 from lading.cli.app import App, common, json_option, print_json
 
 
-@click.command(short_help="Show the version.")
+@click.command("version", short_help="Show the version.")
 @json_option
 @common
 def command(_app: App, *, as_json: bool) -> None:

@@ -40,7 +40,7 @@ WRITERS = {
     "server/process.py": {"tempfile.mkstemp", ".unlink"},  # the log of a runtime in the foreground, gone with it
     "server/supervisor.py": {"os.open"},  # a log that grows as long as the server runs, so not atomic by nature
 }
-READERS_OF_THE_ENVIRONMENT = {"cli/app.py", "cli/serving.py"}
+READERS_OF_THE_ENVIRONMENT = {"cli/app.py", "cli/entry.py", "cli/serving.py"}
 PRINTERS = {"ui.py"}
 BLOB_PATHS = {"digest.py", "store/__init__.py", "store/blobs.py"}
 

@@ -1,0 +1,130 @@
+"""The library as a program would use it. Never run: mypy holds every line to the types that `lading.api` promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, assert_type
+
+from lading import api
+from lading.chat import Wishes
+from lading.digest import Digest
+from lading.errors import LadingError
+from lading.events import Advanced, Event, Noted
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Teller:
+    """A reporter is any object with this method."""
+
+    def emit(self, event: Event) -> None:
+        match event:
+            case Advanced(key, done):
+                assert_type(key, str)
+                assert_type(done, int)
+            case Noted(text, warning):
+                assert_type(text, str)
+                assert_type(warning, bool)
+            case _:
+                pass
+
+
+def sessions(environment: Mapping[str, str]) -> api.Session:
+    settings = api.load_config(environment)
+    assert_type(settings, api.Config)
+    assert_type(settings.store, Path)
+    api.Session(settings)
+    return api.Session(settings, Teller(), offline=False, insecure=False)
+
+
+def voyage(session: api.Session, file: Path) -> None:
+    packed = api.pack(session, file, "story:1", format_name="modelpack", copy=True, dry_run=False)
+    assert_type(packed.name, str)
+    assert_type(packed.digest, Digest | None)
+    for one in packed.files:
+        assert_type(one.size, int)
+        assert_type(one.how, str)
+
+    pushed = api.push(session, "story:1", "localhost:5000/team/story:1", parallel=2)
+    assert_type(pushed.destination, str)
+    assert_type(pushed.digest, Digest)
+
+    pulled = api.pull(session, "localhost:5000/team/story:1", name="story:2")
+    assert_type(pulled.new_bytes, int)
+    assert_type(pulled.up_to_date, bool)
+    assert_type(pulled.replaced, Digest | None)
+
+
+def look(session: api.Session) -> int | None:
+    found = api.inspect(session, "story:1")
+    document = found.document
+    assert_type(document.reference, str)
+    assert_type(document.digest, str | None)
+    assert_type(document.size, int)
+    assert_type(document.model.architecture, str | None)
+    assert_type(document.parts[0].name, str)
+    assert_type(found.requests, int)
+    for model in api.list_models(session):
+        assert_type(model.own_size, int | None)
+    return document.model.parameters
+
+
+def keep_house(session: api.Session) -> int:
+    assert_type(api.tag(session, "story:1", "story:2"), Digest)
+    assert_type(api.remove(session, ["story:1"]), tuple[str, ...])
+    freed = api.prune(session, dry_run=True)
+    assert_type(freed.bytes, int)
+    assert_type(freed.blobs, int)
+    faults = 0
+    for digest, size, fault in api.verify(session):
+        assert_type(digest, Digest)
+        assert_type(size, int)
+        if fault is not None:
+            assert_type(fault.why, str)
+            assert_type(fault.models, tuple[str, ...])
+            faults += 1
+    return faults
+
+
+def failures(session: api.Session) -> str:
+    try:
+        api.pull(session, "registry.example.org/team/story:1")
+    except LadingError as error:
+        assert_type(error.exit_code, int)
+        return f"{error.message}\n{error.hint}"
+    return ""
+
+
+def answers(session: api.Session, environment: Mapping[str, str]) -> str:
+    options = api.Options(ctx_size=2048, threads=2, runtime="embedded")
+    said = []
+    with api.talk(session, "story:1", options, environment, wishes=Wishes(max_tokens=64), system=None) as talking:
+        with talking.serving.server.watching(), talking.chat.ask("Once upon a time") as answer:
+            for piece in answer:
+                assert_type(piece, str)
+                said.append(piece)
+        assert_type(talking.serving.runtime.version, str)
+    return "".join(said)
+
+
+def serving(session: api.Session, environment: Mapping[str, str]) -> str:
+    with api.prepare(session, "story:1") as prepared:
+        assert_type(prepared.weights, Path)
+    with api.serve(session, "story:1", api.Options(port=0), environment) as served:
+        assert_type(served, api.Serving)
+        assert_type(served.server.endpoint.port, int)
+        assert_type(served.prepared.digest, Digest | None)
+    record = api.serve_detached(session, "story:1", api.Options(), environment, name="story")
+    assert_type([one.url for one in api.servers(session)], list[str])
+    for piece in api.server_logs(session, record.name, follow=False):
+        assert_type(piece, bytes)
+    return api.stop_server(session, record.name).url
+
+
+def around(session: api.Session, environment: Mapping[str, str], secret: str) -> str:
+    place, asked = api.login(session, "registry.example.org", "user", secret)
+    assert_type(place, str)
+    assert_type(asked, bool)
+    assert_type(api.logout(session, "registry.example.org"), list[str])
+    return api.info(session, environment).store

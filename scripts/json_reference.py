@@ -5,19 +5,15 @@ With --check it only says whether they are up to date.
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import json
 import sys
-import typing
 from pathlib import Path
-from types import GenericAlias
 from typing import Any
 
 import msgspec
 
-from lading.api import _info, documents, results
-from lading.digest import Digest
+from lading.api import _info, documents
 from lading.server import ServerRecord
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
@@ -34,70 +30,23 @@ A command that fails prints no document: the message is on stderr and the [exit 
 """
 
 
-class Pruned(msgspec.Struct):
-    """What was freed, or with `dry_run` would be. `partial_bytes` is what interrupted downloads left."""
-
-    dry_run: bool
-    blobs: int
-    bytes: int
-    partial_bytes: int
-
-
-class Fault(msgspec.Struct):
-    """A blob that is missing or damaged; `models` are the names that need it."""
-
-    digest: Digest
-    why: str
-    models: tuple[str, ...]
-
-
-class Verified(msgspec.Struct):
-    """What was read, and what was wrong."""
-
-    blobs: int
-    bytes: int
-    faults: tuple[Fault, ...]
-
-
-class Version(msgspec.Struct):
-    """The versions of lading and of the Python it runs on."""
-
-    version: str
-    python: str
-
-
-def wire(kind: Any) -> Any:
-    """Return a type that msgspec can describe: dataclasses whose annotations are for type checkers are resolved."""
-    origin = typing.get_origin(kind)
-    if origin is tuple:
-        return GenericAlias(tuple, (wire(typing.get_args(kind)[0]), ...))
-    if not dataclasses.is_dataclass(kind) or not isinstance(kind, type):
-        return kind
-    hints = typing.get_type_hints(kind, localns={"Digest": Digest})
-    made = msgspec.defstruct(
-        kind.__name__, [(field.name, wire(hints[field.name])) for field in dataclasses.fields(kind)]
-    )
-    made.__doc__ = kind.__doc__
-    return made
-
-
 DOCUMENTS: dict[str, Any] = {
-    "pull": tuple[results.Pulled, ...],
-    "push": results.Pushed,
+    "pull": tuple[documents.PullDocument, ...],
+    "push": documents.PushDocument,
     "pack": documents.PackDocument,
     "list": tuple[documents.ModelDocument, ...],
     "inspect": documents.ModelDocument,
-    "prune": Pruned,
-    "verify": Verified,
+    "prune": documents.PruneDocument,
+    "verify": documents.VerifyDocument,
     "ps": tuple[ServerRecord, ...],
     "info": _info.InfoDocument,
-    "version": Version,
+    "version": documents.VersionDocument,
 }
 
 
 def schema(command: str) -> dict[str, Any]:
     """Return the schema of what a command prints: every field is there, always."""
-    made = msgspec.json.schema(wire(DOCUMENTS[command]), schema_hook=lambda _kind: {"type": "string"})
+    made = msgspec.json.schema(DOCUMENTS[command])
     for one in made.get("$defs", {}).values():
         if "description" in one:
             one["description"] = inspect.cleandoc(one["description"])

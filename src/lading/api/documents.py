@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from lading.api.results import PackResult
+    from lading.api.results import PackResult, Pulled, Pushed
     from lading.digest import Digest
     from lading.model import Model, ModelFacts, Part
 
@@ -79,6 +79,85 @@ class ModelDocument(msgspec.Struct, frozen=True, kw_only=True):
     source: str | None = None
     pulled: str | None = None
     broken: str | None = None
+
+
+class PullDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """A pulled model: its name in the store, the bytes of all and of what was fetched.
+
+    `up_to_date` when nothing changed; `replaced` is the digest the name had before, if another.
+    """
+
+    reference: str
+    digest: str
+    format: str
+    size: int
+    new_bytes: int
+    up_to_date: bool
+    replaced: str | None
+
+
+class PushDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """A pushed model: where it is now, the bytes of all and of what was sent."""
+
+    reference: str
+    digest: str
+    size: int
+    new_bytes: int
+
+
+class PruneDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What was freed, or with `dry_run` would be; `partial_bytes` is what interrupted downloads left."""
+
+    dry_run: bool
+    blobs: int
+    bytes: int
+    partial_bytes: int
+
+
+class FaultDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """A blob that is missing or damaged; `models` are the names that need it."""
+
+    digest: str
+    why: str
+    models: tuple[str, ...]
+
+
+class VerifyDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What was read, and what was wrong."""
+
+    blobs: int
+    bytes: int
+    faults: tuple[FaultDocument, ...]
+
+
+class VersionDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """The versions of lading and of the Python it runs on."""
+
+    version: str
+    python: str
+
+
+def pull_document(result: Pulled) -> PullDocument:
+    """Write what was pulled."""
+    return PullDocument(
+        reference=result.name,
+        digest=str(result.digest),
+        format=result.format,
+        size=result.total_bytes,
+        new_bytes=result.new_bytes,
+        up_to_date=result.up_to_date,
+        replaced=None if result.replaced is None else str(result.replaced),
+    )
+
+
+def push_document(result: Pushed) -> PushDocument:
+    """Write what was pushed."""
+    return PushDocument(
+        reference=result.destination,
+        digest=str(result.digest),
+        size=result.total_bytes,
+        new_bytes=result.new_bytes,
+    )
 
 
 def facts_document(facts: ModelFacts) -> FactsDocument:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from lading.api import catalog
+from lading.api.documents import PruneDocument
 from lading.cli.app import App, common, json_option, print_json
 from lading.text import count, size
 
@@ -22,7 +23,7 @@ def command(app: App, *, dry_run: bool, as_json: bool) -> None:
         freed = catalog.prune(session, dry_run=dry_run)
     if as_json:
         print_json(
-            {"dry_run": dry_run, "blobs": freed.blobs, "bytes": freed.bytes, "partial_bytes": freed.partial_bytes}
+            PruneDocument(dry_run=dry_run, blobs=freed.blobs, bytes=freed.bytes, partial_bytes=freed.partial_bytes)
         )
         return
     partial = f", {size(freed.partial_bytes)} of unfinished downloads" if freed.partial_bytes else ""

@@ -42,6 +42,7 @@ def command(
     Only what is missing is fetched; every byte is held to its digest. Interrupted, the same command resumes.
     """
     from lading.api import pull  # noqa: PLC0415 - the library is loaded when the command runs
+    from lading.api.documents import pull_document  # noqa: PLC0415 - as above
     from lading.api.lookup import tag_name  # noqa: PLC0415 - as above
 
     if name and len(references) > 1:
@@ -59,7 +60,7 @@ def command(
         msg = "interrupted: what was fetched is kept; the same command resumes"
         raise StoppedError(msg) from None
     if as_json:
-        print_json(results)
+        print_json([pull_document(result) for result in results])
 
 
 def _line(result: Pulled) -> str:

@@ -26,6 +26,7 @@ def command(app: App, name: str, destination: str | None, *, insecure: bool, par
     Blobs that are there already are not sent again.
     """
     from lading.api import push  # noqa: PLC0415 - the library is loaded when the command runs
+    from lading.api.documents import push_document  # noqa: PLC0415 - as above
 
     try:
         with app.session(insecure=insecure) as session:
@@ -34,7 +35,7 @@ def command(app: App, name: str, destination: str | None, *, insecure: bool, par
         msg = "interrupted: blobs that were sent whole stay there; the same command sends the rest"
         raise StoppedError(msg) from None
     if as_json:
-        print_json(result)
+        print_json(push_document(result))
         return
     figures = f"{size(result.total_bytes)}, {size(result.new_bytes)} sent"
     click.echo(f"pushed  {result.destination}   {result.digest.short}   {figures}")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lading.api import catalog
+from lading.api.documents import FaultDocument, VerifyDocument
 from lading.cli.app import App, common, json_option, print_json
 from lading.errors import IntegrityError
 from lading.text import clean, count, size
@@ -33,15 +34,10 @@ def command(app: App, *, as_json: bool) -> None:
             if fault is not None:
                 faults.setdefault(digest, fault)
     if as_json:
-        print_json(
-            {
-                "blobs": checked,
-                "bytes": total,
-                "faults": [
-                    {"digest": fault.digest, "why": fault.why, "models": fault.models} for fault in faults.values()
-                ],
-            }
+        found = tuple(
+            FaultDocument(digest=str(fault.digest), why=fault.why, models=fault.models) for fault in faults.values()
         )
+        print_json(VerifyDocument(blobs=checked, bytes=total, faults=found))
     else:
         for fault in faults.values():
             needed = f" (needed by {', '.join(fault.models)})" if fault.models else ""

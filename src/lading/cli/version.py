@@ -15,7 +15,9 @@ def command(_app: App, *, as_json: bool) -> None:
     """Show lading's version and Python's."""
     import platform  # noqa: PLC0415 - for this verb only
 
+    from lading.api.documents import VersionDocument  # noqa: PLC0415 - as above
+
     if as_json:
-        print_json({"version": __version__, "python": platform.python_version()})
+        print_json(VersionDocument(version=__version__, python=platform.python_version()))
     else:
         click.echo(f"lading {__version__} (Python {platform.python_version()})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -20,10 +21,27 @@ if TYPE_CHECKING:
 PARALLEL = 4
 """Blobs moved at a time."""
 
+_LABELS = {
+    "license": "licence",
+    "mmproj": "projector",
+    "projector": "projector",
+    "template": "template",
+    "lora": "adapter",
+    "adapter": "adapter",
+    "config": "config",
+    "doc": "doc",
+    "code": "code",
+    "dataset": "dataset",
+    "gguf": "weights",
+    "safetensors": "weights",
+    "weight": "weights",
+    "weights": "weights",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What a copy did: bytes that crossed, and bytes of the whole artifact."""
+    """What a copy did: bytes of the blobs that had to be moved, and of the whole artifact."""
 
     moved_bytes: int
     total_bytes: int
@@ -46,11 +64,9 @@ def run(
 
 def label(blob: Descriptor) -> str:
     """Return what kind of thing a blob is, in a word, from its media type."""
-    kind = blob.media_type
-    for word in ("license", "mmproj", "template", "lora", "config", "doc", "code", "dataset"):
-        if word in kind:
-            return {"license": "licence", "mmproj": "projector", "lora": "adapter"}.get(word, word)
-    return "weights" if any(word in kind for word in ("gguf", "weight", "safetensors", ".model")) else "file"
+    words = re.split(r"[^a-z0-9]+", blob.media_type)
+    other = "weights" if words[-1] == "model" else "file"
+    return next((label for word, label in _LABELS.items() if word in words), other)
 
 
 def name(blob: Descriptor) -> str:
@@ -60,36 +76,44 @@ def name(blob: Descriptor) -> str:
 
 def _move(blobs: tuple[Descriptor, ...], source: Source, target: Target, reporter: Reporter, parallel: int) -> int:
     stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def proceed() -> None:
+        if stop.is_set():
+            msg = "another transfer failed"
+            raise StoppedError(msg)
 
     def one(blob: Descriptor) -> int:
         def progress(done: int) -> None:
-            if stop.is_set():
-                msg = "another transfer failed"
-                raise StoppedError(msg)
+            proceed()
             reporter.emit(Advanced(blob.digest, done))
 
+        proceed()
         reporter.emit(Started(blob.digest, label(blob), name(blob), blob.size))
-        why = target.put_blob(blob, source, progress)
+        try:
+            why = target.put_blob(blob, source, progress)
+        except BaseException as error:
+            # The first to come is the reason; what follows it, mostly that the others were told to stop, is not.
+            failures.append(error)
+            stop.set()
+            raise
         if why:
             reporter.emit(Skipped(blob.digest, label(blob), name(blob), blob.size, why))
             return 0
         reporter.emit(Finished(blob.digest))
         return blob.size
 
-    if len(blobs) == 1:
-        return one(blobs[0])
+    if len(blobs) <= 1:
+        return sum(one(blob) for blob in blobs)
     with ThreadPoolExecutor(max_workers=parallel) as pool:
         jobs = [pool.submit(one, blob) for blob in blobs]
         try:
-            done, _waiting = wait(jobs, return_when=FIRST_EXCEPTION)
+            wait(jobs, return_when=FIRST_EXCEPTION)
         finally:
             # Also after Ctrl-C in `wait`: the transfers see it at their next chunk.
-            failed = any(job.done() and job.exception() for job in jobs) or not all(job.done() for job in jobs)
-            if failed:
+            if not all(job.done() for job in jobs):
                 stop.set()
-                pool.shutdown(wait=True, cancel_futures=True)
-        for job in done:
-            error = job.exception()
-            if error and not (isinstance(error, StoppedError) and stop.is_set()):
-                raise error
-        return sum(job.result() for job in jobs)
+            pool.shutdown(wait=True, cancel_futures=True)
+    if failures:
+        raise failures[0]
+    return sum(job.result() for job in jobs)

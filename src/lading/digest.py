@@ -133,7 +133,8 @@ class Verifier:
 class VerifyingReader(io.RawIOBase):
     """A reader that raises, instead of ending, unless size and digest are as promised.
 
-    It never asks its source for more than the one byte past `size` that proves a longer body.
+    The last bytes are handed over only once they are known to be right. It never asks its source for more than
+    the one byte past `size` that proves a longer body.
     """
 
     def __init__(self, inner: ByteReader, name: str, *, size: int, digest: Digest) -> None:
@@ -147,23 +148,24 @@ class VerifyingReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Buffer, /) -> int:
-        """Fill `buffer` from the source; 0 only after a verified end, else IntegrityError."""
+        """Fill `buffer` from the source; 0 only after a verified end. Raises IntegrityError."""
         view = memoryview(buffer).cast("B")
-        if not len(view):
+        if not len(view) or self._verified:
             return 0
-        if self._left:
-            window = view[: self._left]
-            count = self._inner.readinto(window)
-            self._verifier.update(window[:count])
-            self._left -= count
-        else:
-            count = 0 if self._verified else self._inner.readinto(bytearray(1))
-            if count:
-                self._verifier.update(b"\0")
-        if count == 0 and not self._verified:
-            self._verifier.finish()
-            self._verified = True
+        window = view[: self._left]
+        count = self._inner.readinto(window) if self._left else 0
+        self._verifier.update(window[:count])
+        self._left -= count
+        if not count or not self._left:
+            # Before the last bytes are handed over: who knows the size may never ask for the end.
+            self._finish()
         return count
+
+    def _finish(self) -> None:
+        if not self._left and self._inner.readinto(bytearray(1)):
+            self._verifier.update(b"\0")
+        self._verifier.finish()
+        self._verified = True
 
     def close(self) -> None:
         """Close the source too."""

@@ -12,99 +12,55 @@ import fcntl
 import os
 import stat
 import time
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
-from lading.errors import (
-    AccessDeniedError,
-    BusyError,
-    FormatError,
-    LadingError,
-    NoSpaceError,
-    NotFoundError,
-)
+from lading.errors import BusyError, LadingError
+from lading.ranges import Origin, as_lading_error, open_regular, os_errors, settled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
     from pathlib import Path
+
+__all__ = [
+    "Lock",
+    "Origin",
+    "Partial",
+    "as_lading_error",
+    "atomic_write",
+    "clone",
+    "free_bytes",
+    "hard_link",
+    "make_folder",
+    "move_durably",
+    "open_regular",
+    "os_errors",
+    "read_if_locked",
+    "remove",
+    "remove_if_idle",
+    "remove_tree",
+    "settled",
+    "symbolic_link",
+    "sync_folder",
+    "try_lock",
+]
 
 _FICLONE = 0x40049409  # ioctl-ficlone(2)
 _POLL_SECONDS = 0.05
-_TICK_NS = 20_000_000  # twice the coarsest kernel tick, CONFIG_HZ=100
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-_NO_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS}
-_NO_FILE = {errno.ENOENT, errno.ENOTDIR}
 _CANNOT_CLONE = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM}
 _CANNOT_LINK = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS}
-
-
-@contextmanager
-def os_errors(thing: str | Path) -> Iterator[None]:
-    """Turn an OSError in the block into the error of the tree that says what happened to `thing`."""
-    try:
-        yield
-    except OSError as error:
-        raise as_lading_error(error, thing) from error
-
-
-def as_lading_error(error: OSError, thing: str | Path) -> LadingError:
-    """Return the error of the tree for an OSError that happened to `thing`."""
-    if error.errno in _NO_SPACE:
-        return NoSpaceError(f"no space left for {thing}", hint="free some space (`lading prune` helps) and repeat")
-    if error.errno in _NO_ACCESS:
-        reason = "the file system is read-only" if error.errno == errno.EROFS else "permission denied"
-        return AccessDeniedError(f"cannot use {thing}: {reason}", hint="another place can be named with --store")
-    if error.errno in _NO_FILE:
-        return NotFoundError(f"{thing} does not exist")
-    return LadingError(f"{thing}: {os.strerror(error.errno) if error.errno else error}")
-
-
-def open_regular(path: Path) -> int:
-    """Open a regular file for reading and return its descriptor, without ever blocking.
-
-    Raises FormatError for a FIFO, device, socket or folder, NotFoundError and AccessDeniedError as they are.
-    """
-    with os_errors(path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        msg = f"{path} is not a regular file"
-        raise FormatError(msg, hint="a model is read from files, not from devices, pipes or folders")
-    return descriptor
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """A user's file, open for reading: what is read, hashed and linked is this and no other.
-
-    `before` is its status when it was opened; `close` is the owner's duty.
-    """
-
-    path: Path
-    descriptor: int
-    before: os.stat_result
-
-    @classmethod
-    def open(cls, path: Path) -> Self:
-        """Open a regular file once its last change is older than the file system's clock can tell apart.
-
-        Within one tick of that clock a second write leaves the same time behind as the first.
-        """
-        descriptor = open_regular(path)
-        while time.time_ns() - _TICK_NS < (status := os.fstat(descriptor)).st_mtime_ns < time.time_ns() + _TICK_NS:
-            time.sleep(_TICK_NS / 1e9)
-        return cls(path, descriptor, status)
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self.descriptor)
+_CREATE = os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 def make_folder(path: Path) -> None:
     """Create a folder and its parents, private to the user; harmless when it exists."""
     with os_errors(path):
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.is_dir():
+            return
+        if path.parent != path:
+            make_folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
+        sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:
@@ -116,25 +72,22 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def atomic_write(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+def atomic_write(path: Path, data: bytes, *, mode: int = 0o644, staging: Path | None = None) -> None:
     """Write a file so that, at any moment and after any death, it holds the old or the new bytes.
 
-    The folder must exist. A symbolic link at `path` is replaced, not followed.
+    The folder must exist. A symbolic link at `path` is replaced, not followed. `staging` is where the new
+    bytes are put first, on the same file system; by default beside the file.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{time.monotonic_ns():x}")
-    with os_errors(path):
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(descriptor)
-            os.replace(temporary, path)
-        except BaseException:
-            with suppress(OSError):
-                os.unlink(temporary)
-            raise
-        sync_folder(path.parent)
+    partial = Partial(staging or path.with_name(f".{path.name}.new"))
+    try:
+        partial.truncate(0)
+        partial.write_at(0, memoryview(data))
+        partial.commit(path, mode=mode)
+    except BaseException:
+        partial.discard()
+        raise
+    finally:
+        partial.close()
 
 
 def move_durably(source: Path, target: Path) -> None:
@@ -153,15 +106,14 @@ def remove(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Delete a folder of plain files and links, if it is there, without following links out of it."""
+    """Delete a folder with all in it, or a file, if it is there; links are removed and never followed."""
+    import shutil  # noqa: PLC0415 - it loads the compressors, and only upkeep needs it
+
     with os_errors(path), suppress(FileNotFoundError):
-        for folder, folders, files in os.walk(path, topdown=False):
-            for name in files:
-                os.unlink(os.path.join(folder, name))
-            for name in folders:
-                inner = os.path.join(folder, name)
-                (os.unlink if os.path.islink(inner) else os.rmdir)(inner)
-        path.rmdir()
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def clone(source_descriptor: int, target: Path, *, mode: int = 0o444) -> bool:
@@ -183,9 +135,12 @@ def clone(source_descriptor: int, target: Path, *, mode: int = 0o444) -> bool:
 
 def hard_link(source: Path, target: Path) -> bool:
     """Give a file a second name; False where that cannot be (other file system or owner)."""
+    with os_errors(source):
+        # link(2) would give the second name to a symbolic link itself.
+        real = os.path.realpath(source, strict=True)
     with os_errors(target):
         try:
-            os.link(source, target, follow_symlinks=True)
+            os.link(real, target)
         except OSError as error:
             if error.errno in _CANNOT_LINK:
                 return False
@@ -202,9 +157,9 @@ def symbolic_link(source: Path, target: Path) -> None:
 
 def free_bytes(folder: Path) -> int:
     """Return the bytes that this user may still write where `folder` is or would be."""
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
     with os_errors(folder):
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
         figures = os.statvfs(folder)
     return figures.f_bavail * figures.f_frsize
 
@@ -227,7 +182,7 @@ class Lock:
 
     def __enter__(self) -> Self:
         with os_errors(self._path):
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self._path, os.O_RDWR | _CREATE, 0o600)
         try:
             self._acquire(descriptor)
         except BaseException:
@@ -266,27 +221,36 @@ def try_lock(descriptor: int, *, shared: bool = False) -> bool:
 class Partial:
     """A file in the making, held by one process at a time and kept when its writer dies.
 
-    Opening waits for another writer. `size` is what an earlier writer left behind.
+    Opening waits for another holder; `waiting` is then called again and again with the bytes that one
+    has so far, and may raise to give up.
     """
 
     __slots__ = ("_descriptor", "path")
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, waiting: Callable[[int], None] | None = None) -> None:
         self.path = path
         with os_errors(path):
             while True:
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-                # The earlier holder may have renamed or removed the file while we waited for it.
-                if _same_file(descriptor, path):
-                    break
+                descriptor = os.open(path, os.O_RDWR | _CREATE, 0o600)
+                try:
+                    while waiting and not try_lock(descriptor):
+                        waiting(os.fstat(descriptor).st_size)
+                        time.sleep(_POLL_SECONDS)
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                    # The earlier holder may have renamed or removed the file while we waited for it.
+                    if _same_file(descriptor, path):
+                        break
+                except BaseException:
+                    os.close(descriptor)
+                    raise
                 os.close(descriptor)
         self._descriptor = descriptor
 
     @property
     def size(self) -> int:
-        """Bytes in the file now."""
-        return os.fstat(self._descriptor).st_size
+        """Bytes in the file now; at first what an earlier holder left behind."""
+        with os_errors(self.path):
+            return os.fstat(self._descriptor).st_size
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Return up to `length` bytes from `offset` on."""
@@ -307,15 +271,27 @@ class Partial:
                 data = data[count:]
 
     def commit(self, target: Path, *, mode: int = 0o444) -> None:
-        """Sync the bytes and give the file its final name and mode."""
+        """Sync the bytes and give the file its final name and mode; bytes that cannot be synced are dropped."""
         with os_errors(target):
-            os.fchmod(self._descriptor, mode)
-            os.fsync(self._descriptor)
+            try:
+                os.fsync(self._descriptor)
+            except OSError:
+                # The kernel reports a lost page once; what it still shows of the file may not be on the disk.
+                self.discard()
+                raise
+            if not _same_file(self._descriptor, self.path):
+                msg = f"{self.path} was removed while it was written"
+                raise LadingError(msg, hint="repeat the command")
             move_durably(self.path, target)
+            # Last, so that one who dies before leaves a part that its successor may write to.
+            with suppress(PermissionError):
+                os.fchmod(self._descriptor, mode)
 
     def discard(self) -> None:
-        """Remove the file: its bytes are of no use."""
-        remove(self.path)
+        """Remove the file, unless it has its final name: its bytes are of no use."""
+        with os_errors(self.path):
+            if _same_file(self._descriptor, self.path):
+                self.path.unlink()
 
     def close(self) -> None:
         """Let go of the file; what was written stays unless it was discarded."""
@@ -331,24 +307,24 @@ def _same_file(descriptor: int, path: Path) -> bool:
         return False
 
 
-def create_locked(path: Path) -> int:
-    """Create a new file for appending, locked for this process, and return its descriptor."""
-    with os_errors(path):
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    return descriptor
-
-
-def append(descriptor: int, data: bytes, path: Path) -> None:
-    """Write all of `data` at the end of an open file."""
-    with os_errors(path):
-        while data:
-            data = data[os.write(descriptor, data) :]
-
-
 def read_if_locked(path: Path) -> bytes | None:
     """Return a file's bytes while another process holds its lock; None when nobody does."""
-    with os_errors(path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        with open(descriptor, "rb") as file:
-            return None if try_lock(descriptor, shared=True) else file.read()
+    with os_errors(path), suppress(FileNotFoundError), open(path, "rb") as file:
+        return None if try_lock(file.fileno(), shared=True) else file.read()
+    return None
+
+
+def remove_if_idle(path: Path, *, dry_run: bool = False) -> int:
+    """Delete a file that nobody holds locked and return its bytes; 0 for one that is held."""
+    with os_errors(path), suppress(FileNotFoundError):
+        status = path.stat(follow_symlinks=False)
+        if not stat.S_ISREG(status.st_mode):
+            remove_tree(path)
+            return 0
+        with open(path, "rb") as file:
+            if not try_lock(file.fileno()) or not _same_file(file.fileno(), path):
+                return 0
+            if not dry_run:
+                path.unlink()
+        return status.st_size
+    return 0

@@ -32,6 +32,9 @@ MANIFEST_KINDS = {
 }
 """Which of the two documents a media type stands for."""
 
+_MALFORMED = "it breaks the rules of OCI's image-spec; nothing it names was fetched"
+_STRANGERS = {"manifest": ("manifests",), "index": ("layers", "config")}
+
 
 class Platform(msgspec.Struct, frozen=True, rename={"os_version": "os.version"}, omit_defaults=True):
     """The platform of an index entry (image-index.md)."""
@@ -112,7 +115,7 @@ class Manifest:
             artifact_type=artifact_type,
             config=config,
             layers=layers,
-            annotations=dict(sorted((annotations or {}).items())),
+            annotations=dict(annotations or {}),
         )
         raw = encode(wire)
         return cls._of(raw, Digest.of(raw), media.OCI_MANIFEST, wire)
@@ -140,7 +143,10 @@ class Manifest:
     @property
     def blobs(self) -> tuple[Descriptor, ...]:
         """Config and layers, each digest once, in the manifest's order."""
-        return tuple({blob.digest: blob for blob in (self.config, *self.layers)}.values())
+        first: dict[Digest, Descriptor] = {}
+        for blob in (self.config, *self.layers):
+            first.setdefault(blob.digest, blob)
+        return tuple(first.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +172,7 @@ Document = Manifest | Index
 
 
 def encode(value: msgspec.Struct) -> bytes:
-    """Write a wire value as JSON: fields in their declared order, digests as strings."""
+    """Write a wire value as JSON: fields in their declared order, annotations sorted, digests as strings."""
     return _ENCODER.encode(value)
 
 
@@ -188,7 +194,7 @@ def parse_document(raw: bytes, *, name: str, media_type: str | None = None, dige
     tree = _tree(raw, name)
     said = tree.get("mediaType")
     if said is not None and media_type in MANIFEST_KINDS and said != media_type:
-        msg = f"the manifest of {name} was sent as {media_type} but says it is {said}"
+        msg = f"the manifest of {name} was sent as {media_type} but says it is {str(said)[:80]!r}"
         raise FormatError(msg, hint="a document with two types is not trusted")
     kind_type = said if said is not None else media_type
     kind = (
@@ -203,8 +209,10 @@ def parse_document(raw: bytes, *, name: str, media_type: str | None = None, dige
     if kind is None:
         msg = f"{name} has the unknown manifest type {str(kind_type)[:80]!r}"
         raise FormatError(msg, hint="OCI and Docker manifests and indexes are read")
-    stranger = "manifests" if kind == "manifest" else "layers"
-    if stranger in tree:
+    # Go's decoder takes keys in any case, and so would be shown what a stricter reader is not.
+    keys = {key.lower() for key in tree}
+    stranger = next((key for key in _STRANGERS[kind] if key in keys), None)
+    if stranger is not None:
         msg = f"the {kind} of {name} also has `{stranger}`: it could be read as two things"
         raise FormatError(msg, hint="a document with two readings is not trusted (CVE-2021-41190)")
     decoder: msgspec.json.Decoder[Any] = _MANIFEST if kind == "manifest" else _INDEX
@@ -254,7 +262,7 @@ def _tree(raw: bytes, name: str) -> dict[str, Any]:
         raise FormatError(msg, hint=_not_json_hint(raw)) from error
     if not isinstance(tree, dict):
         msg = f"the manifest of {name} is not a JSON object"
-        raise FormatError(msg)
+        raise FormatError(msg, hint=_MALFORMED)
     return tree
 
 
@@ -270,14 +278,14 @@ def _wire_errors(thing: str) -> Iterator[None]:
         yield
     except FormatError as error:
         msg = f"{thing}: {error.message}"
-        raise FormatError(msg, hint=error.hint) from error
+        raise FormatError(msg, hint=error.hint or _MALFORMED) from error
     except (msgspec.ValidationError, msgspec.DecodeError, RecursionError) as error:
         cause = error.__cause__
         if isinstance(cause, FormatError):
             msg = f"{thing}: {cause.message}"
-            raise FormatError(msg, hint=cause.hint) from error
+            raise FormatError(msg, hint=cause.hint or _MALFORMED) from error
         msg = f"{thing} is malformed: {error}"
-        raise FormatError(msg) from error
+        raise FormatError(msg, hint=_MALFORMED) from error
 
 
 def _decode_hook(kind: type, value: object) -> Any:
@@ -297,6 +305,6 @@ def _encode_hook(value: object) -> str:
     raise NotImplementedError(msg)
 
 
-_ENCODER = msgspec.json.Encoder(enc_hook=_encode_hook)
+_ENCODER = msgspec.json.Encoder(enc_hook=_encode_hook, order="deterministic")
 _MANIFEST = msgspec.json.Decoder(_ManifestWire, dec_hook=_decode_hook)
 _INDEX = msgspec.json.Decoder(_IndexWire, dec_hook=_decode_hook)

@@ -60,13 +60,14 @@ def single_manifest(document: Document, fetch: Callable[[str], Document], name: 
     `fetch` reads a document by digest. Raises FormatError for an index of several, naming them, or of none,
     and for indexes nested deeper than `MAX_DEPTH`.
     """
-    for _level in range(MAX_DEPTH + 1):
+    for _level in range(MAX_DEPTH):
         if isinstance(document, Manifest):
             return document
-        entry = _only_entry(document, name)
-        document = fetch(str(entry.digest))
+        document = fetch(str(_only_entry(document, name).digest))
+    if isinstance(document, Manifest):
+        return document
     msg = f"{name} is an index nested deeper than {MAX_DEPTH} levels"
-    raise FormatError(msg, hint="no honest artifact needs that; nothing was fetched")
+    raise FormatError(msg, hint="no honest artifact needs that; no blob was fetched")
 
 
 def _only_entry(index: Index, name: str) -> Descriptor:

@@ -13,13 +13,14 @@ Parsing is pure. Whether a bare word names a file on disk is asked through `is_f
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from lading.digest import Digest
-from lading.errors import UsageError
+from lading.errors import FormatError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,14 +36,19 @@ _HOST = re.compile(
 _HUB_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}", re.ASCII)
 _REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,254}", re.ASCII)
 _OLLAMA_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,79}", re.ASCII)
-# What image-spec allows in org.opencontainers.image.ref.name, as skopeo reads it: alphanumerics
-# joined by single separators, in components joined by slashes.
+# image-spec's grammar of org.opencontainers.image.ref.name, as skopeo reads it.
 _REF_NAME = re.compile(
     r"[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*(?:/[A-Za-z0-9]+(?:(?:[-._:@+]|--)[A-Za-z0-9]+)*)*", re.ASCII
 )
 _MAX_NAME = 255
+_MAX_SHOWN = 200
+_MAX_PORT = 65535
+_USER = re.compile(r"[^/?#]*@")
+_STORED = re.compile(r"(?:hf|ms|ollama|url):(?![0-9]+/)")  # begins a name as `stored` makes it
+_PASSWORD = re.compile(r"[^/@]*:[^/]*@")
 
 DOCKER_HUB = "docker.io"
+_OLLAMA_HOST = "registry.ollama.ai"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +68,14 @@ class Oci:
     @property
     def stored(self) -> str:
         """The tag it goes by in the store."""
+        return _as_tag(self._bare)
+
+    @property
+    def _bare(self) -> str:
         return f"{self.host}/{self.repository}{'@' if self.digest else ':'}{self.target}"
 
     def __str__(self) -> str:
-        return self.stored
+        return self._bare if _is_host(self.host) else f"oci://{self._bare}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +91,12 @@ class Hub:
     @property
     def stored(self) -> str:
         """The tag it goes by in the store."""
-        select = f":{self.select}" if self.select else ""
-        revision = f"@{self.revision}" if self.revision else ""
-        return f"{self.hub}:{self.owner}/{self.repository}{select}{revision}"
+        return _as_tag(str(self).replace("://", ":", 1))
 
     def __str__(self) -> str:
-        return self.stored.replace(":", "://", 1)
+        select = f":{self.select}" if self.select else ""
+        revision = f"@{self.revision}" if self.revision else ""
+        return f"{self.hub}://{self.owner}/{self.repository}{select}{revision}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +106,19 @@ class Ollama:
     name: str
     tag: str = "latest"
     namespace: str = "library"
-    host: str = "registry.ollama.ai"
+    host: str = _OLLAMA_HOST
 
     @property
     def stored(self) -> str:
         """The tag it goes by in the store."""
-        host = "" if self.host == "registry.ollama.ai" else f"{self.host}/"
-        namespace = "" if self.namespace == "library" and not host else f"{self.namespace}/"
-        return f"ollama:{host}{namespace}{self.name}:{self.tag}"
+        return _as_tag(str(self).replace("://", ":", 1))
 
     def __str__(self) -> str:
-        return self.stored.replace(":", "://", 1)
+        # A namespace that looks like a host would be taken for one without its host before it.
+        short = self.host == _OLLAMA_HOST and not _is_host(self.namespace)
+        host = "" if short else f"{self.host}/"
+        namespace = "" if self.namespace == "library" and short else f"{self.namespace}/"
+        return f"ollama://{host}{namespace}{self.name}:{self.tag}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +128,8 @@ class File:
     path: str
 
     def __str__(self) -> str:
+        if self.path != self.path.strip() or _has_control(self.path):
+            return f"file://{quote(self.path, errors='surrogateescape')}"
         return self.path
 
 
@@ -138,11 +152,9 @@ class Url:
 
     @property
     def stored(self) -> str:
-        """The tag it goes by in the store: scheme dropped, what the grammar forbids made `-`."""
-        parts = urlsplit(self.url)
-        raw = f"{parts.hostname}/{unquote(parts.path).strip('/')}"
-        words = re.sub(r"[^A-Za-z0-9./]+", "-", raw)
-        return "url:" + re.sub(r"[-.]*/+[-.]*", "/", words).strip("-./")
+        """The tag it goes by in the store: the scheme dropped, a query, which may hold a token, only hashed."""
+        rest = self.url.partition("://")[2]
+        return _as_tag(f"url:{rest}", f"url:{unquote(re.split('[?#]', rest)[0])}")
 
     def __str__(self) -> str:
         return self.url
@@ -166,7 +178,7 @@ def parse(text: str, *, is_file: Callable[[str], bool] = lambda _path: False) ->
 
     `is_file` says whether a bare word that ends like a weights file is one on disk.
     """
-    if not text or text != text.strip() or any(ord(char) < ord(" ") or char == "\x7f" for char in text):
+    if not text or text != text.strip() or _has_control(text):
         raise _malformed(text, "a reference has no spaces or control characters at its ends or inside")
     for prefix, reader in _SCHEMES.items():
         if text.startswith(prefix):
@@ -181,7 +193,7 @@ def parse(text: str, *, is_file: Callable[[str], bool] = lambda _path: False) ->
             text, f"`{scheme}` is no scheme of lading's: hf, ms, ollama, oci, oci-layout, file, http, https"
         )
     first, slash, rest = text.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost"):
+    if slash and _is_host(first) and not _STORED.match(text):
         if first in ("hf.co", "huggingface.co"):
             return _hub("hf")(rest, text)
         return _oci(text, text)
@@ -214,10 +226,9 @@ def _oci(rest: str, text: str) -> Oci:
     if colon and "/" not in tag:
         name = head
     else:
-        tag = ""
-        colon = ""
-    if _HOST.fullmatch(host) is None:
-        raise _malformed(text, f"`{host}` is no host name")
+        tag = colon = ""
+    if not _is_address(host):
+        raise _malformed(text, "what stands before the first `/` is no host name")
     if host in ("index.docker.io", "registry-1.docker.io"):
         host = DOCKER_HUB
     if host == DOCKER_HUB and "/" not in name:
@@ -226,7 +237,10 @@ def _oci(rest: str, text: str) -> Oci:
         raise _malformed(text, "a repository is lower-case letters and digits, joined by `.`, `_`, `-` or `/`")
     if colon and not is_registry_tag(tag):
         raise _malformed(text, "a tag is up to 128 letters, digits, `_`, `.` or `-`")
-    digest = Digest(digest_text) if at else None
+    try:
+        digest = Digest(digest_text) if at else None
+    except FormatError as error:
+        raise _malformed(text, error.hint) from error
     return Oci(host, name, None if digest else (tag or None), digest)
 
 
@@ -239,7 +253,7 @@ def _hub(hub: Literal["hf", "ms"]) -> Callable[[str, str], Hub]:
             raise _malformed(text, f"a hub reference looks like {hub}://owner/repository[:QUANT][@revision]")
         if at and not _REVISION.fullmatch(revision):
             raise _malformed(text, "a revision is a branch, a tag or a commit")
-        if colon and (not select or ".." in select.split("/") or select.startswith("/")):
+        if colon and (not select.isprintable() or any(part in ("", ".", "..") for part in select.split("/"))):
             raise _malformed(text, "after the colon comes a quantization such as Q4_K_M, or a file's name")
         return Hub(hub, owner, repository, select or None, revision or None)
 
@@ -247,48 +261,76 @@ def _hub(hub: Literal["hf", "ms"]) -> Callable[[str, str], Hub]:
 
 
 def _ollama(rest: str, text: str) -> Ollama:
-    host = "registry.ollama.ai"
+    host = _OLLAMA_HOST
     first, slash, path = rest.partition("/")
-    if slash and ("." in first or ":" in first or first == "localhost"):
+    if slash and _is_host(first):
         host, rest = first, path
-    name, _colon, tag = rest.partition(":")
+    name, colon, tag = rest.partition(":")
     namespace, slash, model = name.rpartition("/")
-    parts = (namespace or "library", model, tag or "latest")
-    if _HOST.fullmatch(host) is None or not all(_OLLAMA_PART.fullmatch(part) for part in parts):
+    parts = (namespace if slash else "library", model, tag if colon else "latest")
+    if not _is_address(host) or not all(_OLLAMA_PART.fullmatch(part) for part in parts):
         raise _malformed(text, "an Ollama reference looks like ollama://[host/][namespace/]name[:tag]")
-    return Ollama(model, tag or "latest", namespace or "library", host)
+    return Ollama(parts[1], parts[2], parts[0], host)
 
 
 def _layout(rest: str, text: str) -> Layout:
     # The tag may hold colons itself (localhost:5000/team/story:1), so the folder ends at the first colon.
-    path, _colon, tag = rest.partition(":")
+    path, colon, tag = rest.partition(":")
     if not path:
         raise _malformed(text, "a layout looks like oci-layout:DIR[:tag]")
-    if tag and not is_tag_name(tag):
+    if colon and not is_tag_name(tag):
         raise _malformed(text, f"`{tag}` cannot be a tag of a layout")
     return Layout(path, tag or None)
 
 
-def _file(_rest: str, text: str) -> File:
-    parts = urlsplit(text)
-    if parts.netloc not in ("", "localhost") or not parts.path:
-        raise _malformed(text, "a file URL looks like file:///absolute/path")
-    return File(unquote(parts.path))
+def _file(rest: str, text: str) -> File:
+    host, slash, path = rest.partition("/")
+    path = unquote(f"/{path}", errors="surrogateescape")
+    if host not in ("", "localhost") or not slash or path == "/" or "\0" in path or "?" in rest or "#" in rest:
+        raise _malformed(text, "a file URL looks like file:///absolute/path, with %3F and %23 for `?` and `#`")
+    return File(path)
 
 
-def _url(_rest: str, text: str) -> Url:
-    parts = urlsplit(text)
-    if not parts.hostname:
-        raise _malformed(text, "the URL has no host")
-    if parts.username is not None:
-        raise _malformed(
-            text.replace(f"{parts.netloc.rpartition('@')[0]}@", "***@"),
-            "put no password into a URL; use `lading login`",
-        )
-    return Url(text)
+def _url(rest: str, text: str) -> Url:
+    if _USER.match(rest):
+        raise _malformed(text, "put no password into a URL; use `lading login`")
+    try:
+        parts = urlsplit(text)
+        if parts.hostname and parts.port != 0:
+            return Url(text)
+    except ValueError as error:
+        raise _malformed(text, f"a URL looks like https://host/path: {error}") from error
+    raise _malformed(text, "a URL looks like https://host/path")
+
+
+def _is_host(first: str) -> bool:
+    # The rule that tells a registry's host from a namespace, docker's own.
+    return "." in first or ":" in first or first == "localhost"
+
+
+def _is_address(host: str) -> bool:
+    port = host.rpartition(":")[2] if ":" in host and not host.endswith("]") else "1"
+    return _HOST.fullmatch(host) is not None and 0 < int(port) <= _MAX_PORT
+
+
+def _has_control(text: str) -> bool:
+    return any(ord(char) < ord(" ") or char == "\x7f" for char in text)
+
+
+def _as_tag(text: str, shown: str = "") -> str:
+    # What the tags' grammar forbids becomes `-`; a hash keeps apart what then looks the same.
+    if is_tag_name(text):
+        return text
+    words = re.sub(r"[^A-Za-z0-9.:@_/]+", "-", shown or text)
+    words = re.sub(r"[-.:@_]*([-.:@_/])[-.:@_/]*", r"\1", words)
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{words[:_MAX_SHOWN].strip('-.:@_/')}+{digest}"
 
 
 def _malformed(text: str, hint: str) -> UsageError:
+    scheme, colon, rest = text.rpartition("://")
+    if secret := (_USER if scheme in ("http", "https") else _PASSWORD).match(rest):
+        text = f"{scheme}{colon}***@{rest[secret.end() :]}"
     shown = text if len(text) <= _MAX_NAME else text[:_MAX_NAME] + "…"
     return UsageError(f"{shown!r} is no reference", hint=hint)
 

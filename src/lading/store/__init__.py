@@ -12,15 +12,18 @@ to somebody else is opened with a `work` folder of its own, which takes all but 
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from lading import fs, media
 from lading.digest import Digest
 from lading.errors import NotFoundError, UsageError
-from lading.manifest import MAX_DOCUMENT, Descriptor, Document, Index, parse_document
+from lading.manifest import MAX_DOCUMENT, Descriptor, Document, parse_document
 from lading.reference import is_tag_name
-from lading.store.blobs import Adopted, Blobs
+from lading.store.adoption import Adopted
+from lading.store.blobs import Blobs
+from lading.store.closure import closure
 from lading.store.index import Tag, TagIndex
 from lading.store.lease import Lease
 from lading.store.views import make_view
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lading.content import ByteReader, Progress, RangeReader, Source
+
+_DIGEST = re.compile(r"sha(?:256:[0-9a-f]{64}|512:[0-9a-f]{128})")
 
 __all__ = ["Adopted", "Blobs", "Lease", "Store", "Tag"]
 
@@ -43,7 +48,7 @@ class Store:
         self.root = root
         self.work = work or root
         self.blobs = Blobs(root, self.work)
-        self.index = TagIndex(root, self.work / "locks" / "index")
+        self.index = TagIndex(root, self.work)
 
     # -- names ---------------------------------------------------------------
 
@@ -57,27 +62,34 @@ class Store:
 
     def tag(self, name: str, document: Document, annotations: Mapping[str, str] | None = None) -> None:
         """Name a document that is in the store; raises UsageError for a name that cannot be one."""
-        if not is_tag_name(name):
+        if not is_tag_name(name) or _DIGEST.fullmatch(name):
             msg = f"`{name}` cannot be the name of a model"
             raise UsageError(msg, hint="letters and digits, joined by single `-`, `.`, `_`, `:`, `@` or `/`")
         self.prepare()
-        self.index.set(name, document.descriptor, annotations or {})
+        # No collection runs meanwhile: what is there now is still there when the name keeps it.
+        with fs.Lock(self.gate, "the store", shared=True):
+            if self.blobs.size(document.digest) is None:
+                msg = f"the store has no manifest {document.digest} to be named `{name}`"
+                raise NotFoundError(msg, hint="pull or pack the model again")
+            self.index.set(name, document.descriptor, annotations or {})
 
     def untag(self, name: str) -> None:
         """Drop a name; what it pointed at stays until `prune`."""
         tag = self.find(name)
-        self.index.remove(tag.name if tag else name)
+        if tag is None:
+            raise _unknown(name)
+        self.prepare()
+        self.index.remove(tag.name)
 
     # -- Source --------------------------------------------------------------
 
     def document(self, name: str, /) -> Document:
         """Return the manifest or index under a tag or digest; raises NotFoundError."""
-        tag = self.find(name)
-        if tag is None and ":" in name and name.partition(":")[0] in ("sha256", "sha512"):
+        if _DIGEST.fullmatch(name):
             return self._document(Digest(name), None, name)
+        tag = self.find(name)
         if tag is None:
-            msg = f"no model is named `{name}` in the store"
-            raise NotFoundError(msg, hint="`lading list` shows what is there")
+            raise _unknown(name)
         return self._document(tag.descriptor.digest, tag.descriptor.media_type, name)
 
     def open(self, blob: Descriptor, /, offset: int = 0) -> ByteReader:
@@ -94,7 +106,7 @@ class Store:
 
     def _document(self, digest: Digest, media_type: str | None, name: str) -> Document:
         descriptor = self.blobs.open_file(digest)
-        with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
+        with fs.os_errors(self.blobs.path(digest)), open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
             raw = file.read(MAX_DOCUMENT + 1)
         return parse_document(raw, name=name, media_type=media_type, digest=digest)
 
@@ -120,7 +132,8 @@ class Store:
 
     def put_document(self, document: Document, tag: str | None, /) -> None:
         """Write a manifest or index whose blobs are all there, and name it."""
-        self.put_bytes(document.raw)
+        self.prepare()
+        self.blobs.add(document.raw, document.digest.algorithm)
         if tag is not None:
             self.tag(tag, document)
 
@@ -168,15 +181,13 @@ class Store:
             yield
 
     def reach(self, document: Document) -> Iterator[Descriptor]:
-        """Yield everything a document reaches and the store holds of it, itself first."""
-        yield document.descriptor
-        if isinstance(document, Index):
-            for entry in document.manifests:
-                if self.blobs.path(entry.digest).exists():
-                    yield from self.reach(self._document(entry.digest, entry.media_type, str(entry.digest)))
-        else:
-            yield from document.blobs
+        """Yield everything a document reaches and the store holds of it, itself first, each digest once."""
+        return closure(self, document.descriptor)
 
     def view(self, digest: Digest, files: Iterable[tuple[str, Descriptor]]) -> Path:
         """Return the folder that holds a model's files under their own names, for a runtime."""
         return make_view(self.work, self.blobs, digest, files)
+
+
+def _unknown(name: str) -> NotFoundError:
+    return NotFoundError(f"no model is named `{name}` in the store", hint="`lading list` shows what is there")

@@ -6,15 +6,17 @@ and only then renamed. What an interrupted receiver leaves there is taken up by 
 
 from __future__ import annotations
 
-import hashlib
 import os
-from dataclasses import dataclass
+import stat
 from typing import TYPE_CHECKING
 
 from lading import fs
 from lading.digest import Digest, Verifier, VerifyingReader
-from lading.errors import IntegrityError, NotFoundError
+from lading.errors import FormatError, IntegrityError, NotFoundError
 from lading.ranges import FileRanges
+from lading.store import adoption
+from lading.store.adoption import Adopted
+from lading.store.hashing import hash_file
 from lading.store.linked import LinkedFiles
 
 if TYPE_CHECKING:
@@ -25,27 +27,18 @@ if TYPE_CHECKING:
     from lading.manifest import Descriptor
 
 CHUNK = 1024 * 1024
-"""Bytes per read when hashing or copying; more gains nothing, less costs system calls."""
-
-
-@dataclass(frozen=True, slots=True)
-class Adopted:
-    """A user's file as a blob: `how` is cloned, linked, copied or present; `size` in bytes."""
-
-    digest: Digest
-    size: int
-    how: str
+"""Bytes per read when receiving; more gains nothing, less costs system calls."""
 
 
 class Blobs:
-    """The blobs of one layout."""
+    """The blobs of one layout; `work` lies on the same file system."""
 
     __slots__ = ("_ingest", "_root", "linked")
 
     def __init__(self, root: Path, work: Path) -> None:
         self._root = root
         self._ingest = work / "ingest"
-        self.linked = LinkedFiles(work / "links")
+        self.linked = LinkedFiles(work / "links", self._ingest)
 
     def path(self, digest: Digest) -> Path:
         """Return where the blob of that digest is, or would be."""
@@ -55,32 +48,44 @@ class Blobs:
         """Yield the digest of every blob, in order; files that are not named like one are left alone."""
         for algorithm in ("sha256", "sha512"):
             folder = self._root / "blobs" / algorithm
-            if folder.is_dir():
-                for name in sorted(os.listdir(folder)):  # noqa: PTH208 - names are all that is needed
-                    if len(name) in (64, 128) and not name.strip("0123456789abcdef"):
-                        yield Digest(f"{algorithm}:{name}")
+            with fs.os_errors(folder):
+                names = sorted(os.listdir(folder)) if folder.is_dir() else []  # noqa: PTH208 - names are all that is needed
+            for name in names:
+                if digest := _digest_of(f"{algorithm}:{name}"):
+                    yield digest
+
+    def size(self, digest: Digest) -> int | None:
+        """Return how many bytes a blob has on disk, None when there is none."""
+        status = self._status(digest)
+        return status.st_size if status else None
 
     def has(self, blob: Descriptor) -> bool:
         """Say whether the blob is there with its size and, when linked, untouched."""
-        path = self.path(blob.digest)
-        try:
-            status = path.stat()
-            self.linked.check(blob.digest, path, status, lambda: self.hashes_to_its_name(blob.digest))
-        except (FileNotFoundError, NotADirectoryError, IntegrityError):
+        return self.is_whole(blob.digest, blob.size)
+
+    def is_whole(self, digest: Digest, size: int) -> bool:
+        """Say whether a blob of that size is there, not known to be damaged and, when linked, untouched."""
+        status = self._status(digest)
+        if status is None or status.st_size != size:
             return False
-        return status.st_size == blob.size
+        try:
+            self._check(digest, status)
+        except (IntegrityError, NotFoundError):
+            return False
+        return True
 
     def open_file(self, digest: Digest, size: int | None = None) -> int:
         """Open a blob and return the descriptor; raises NotFoundError, or IntegrityError if it is not its own."""
         path = self.path(digest)
         try:
-            descriptor = fs.open_regular(path)
+            descriptor = fs.open_regular(path, follow=False)
         except NotFoundError:
             msg = f"the store has no blob {digest}"
             raise NotFoundError(msg, hint="pull or pack the model again") from None
         try:
-            status = os.fstat(descriptor)
-            self.linked.check(digest, path, status, lambda: self.hashes_to_its_name(digest))
+            with fs.os_errors(path):
+                status = os.fstat(descriptor)
+            self._check(digest, status)
             if size is not None and status.st_size != size:
                 msg = f"blob {digest.short} in the store has {status.st_size} bytes, not {size}"
                 raise IntegrityError(msg, hint="`lading verify` tells what else is damaged; pull the model again")
@@ -108,36 +113,43 @@ class Blobs:
             raise IntegrityError(msg, hint="it is not what its media type says")
         reader = self.open(blob)
         try:
-            return b"".join(iter(lambda: reader.read(CHUNK) or b"", b""))
+            with fs.os_errors(self.path(blob.digest)):
+                return b"".join(iter(lambda: reader.read(CHUNK) or b"", b""))
         finally:
             reader.close()
 
     def hashes_to_its_name(self, digest: Digest) -> bool:
         """Read the whole blob and say whether its bytes have its digest."""
-        descriptor = fs.open_regular(self.path(digest))
+        path = self.path(digest)
+        descriptor = fs.open_regular(path, follow=False)
         try:
-            return hash_file(descriptor, digest.algorithm)[0] == digest
+            with fs.os_errors(path):
+                return hash_file(descriptor, digest.algorithm)[0] == digest
         finally:
             os.close(descriptor)
 
-    def add(self, data: bytes) -> Digest:
+    def condemn(self, digest: Digest) -> None:
+        """Count a blob whose bytes were found to be others as missing, until it is received or packed anew."""
+        if status := self._status(digest):
+            self.linked.condemn(digest, status)
+
+    def add(self, data: bytes, algorithm: str = "sha256") -> Digest:
         """Write a small blob of the store's own making."""
-        digest = Digest.of(data)
-        path = self.path(digest)
-        if not path.exists():
-            fs.make_folder(path.parent)
-            fs.atomic_write(path, data, mode=0o444)
+        digest = Digest.of(data, algorithm)
+        if not self._holds(digest, data):
+            self._prepare(digest)
+            fs.atomic_write(self.path(digest), data, mode=0o444, staging=self.stage(digest))
+            self.linked.drop(digest)
         return digest
 
     def receive(self, blob: Descriptor, source: Source, progress: Progress) -> str:
         """Read a blob from `source` and commit it; return "present" if it already was there.
 
-        Takes up what an earlier receiver left; a left part that proves wrong is dropped and the
-        blob read once more from its start.
+        Waits while another process receives it, and tells its progress. Takes up what an earlier receiver
+        left; a left part that proves wrong is dropped and the blob read once more from its start.
         """
-        fs.make_folder(self._ingest)
-        fs.make_folder(self.path(blob.digest).parent)
-        partial = fs.Partial(self._ingest / blob.digest.file_name)
+        self._prepare(blob.digest)
+        partial = fs.Partial(self.stage(blob.digest), waiting=progress)
         try:
             if self.has(blob):
                 partial.discard()
@@ -146,19 +158,17 @@ class Blobs:
             if not resumed:
                 partial.truncate(0)
             try:
-                _fill(partial, blob, source, progress)
-            except IntegrityError:
-                partial.truncate(0)
-                if not resumed:
-                    partial.discard()
-                    raise
-                progress(0)
                 try:
                     _fill(partial, blob, source, progress)
                 except IntegrityError:
-                    partial.discard()
-                    raise
-            self._commit(partial, blob.digest)
+                    if not resumed:
+                        raise
+                    partial.truncate(0)
+                    _fill(partial, blob, source, progress)
+            except IntegrityError:
+                partial.discard()
+                raise
+            self.commit(partial, blob.digest)
         finally:
             partial.close()
         return ""
@@ -171,14 +181,15 @@ class Blobs:
         fs.make_folder(self._ingest)
         partial = fs.Partial(self._ingest / f"unknown.{os.getpid()}.{id(reader):x}")
         try:
+            partial.truncate(0)
             verifier = Verifier(name, size=size, digest=None)
             _receive(partial, reader, verifier, progress)
             digest = verifier.finish()
-            fs.make_folder(self.path(digest).parent)
-            if self._has_whole(digest, verifier.seen):
+            if self.is_whole(digest, verifier.seen):
                 partial.discard()
                 return Adopted(digest, verifier.seen, "present")
-            self._commit(partial, digest)
+            self._prepare(digest)
+            self.commit(partial, digest)
         except BaseException:
             partial.discard()
             raise
@@ -187,53 +198,22 @@ class Blobs:
         return Adopted(digest, verifier.seen, "received")
 
     def adopt(self, origin: fs.Origin, progress: Progress, *, copy: bool, keep: Callable[[Digest], None]) -> Adopted:
-        """Hash a user's file and make it a blob.
+        """Hash a user's file and make it a blob; see `adoption.adopt`."""
 
-        A copy-on-write twin is best, then a hard link that is watched from then on, then a copy,
-        hashed again while it is made; `copy` forces the last. `keep` is told the digest before the
-        blob gets its name, so that a lease protects it.
-        """
-        digest, size = hash_file(origin.descriptor, "sha256", progress)
-        keep(digest)
-        return Adopted(digest, size, self._adopt_as(origin, digest, copy=copy))
+        def keep_and_prepare(digest: Digest) -> None:
+            keep(digest)
+            self._prepare(digest)
 
-    def _adopt_as(self, origin: fs.Origin, digest: Digest, *, copy: bool) -> str:
-        fs.make_folder(self.path(digest).parent)
-        fs.make_folder(self._ingest)
-        staged = self._ingest / f"{digest.file_name}.{os.getpid()}"
-        fs.remove(staged)
-        to_own = copy and self.linked.origin(digest) is not None
-        if not to_own and self._has_whole(digest, origin.before.st_size):
-            return "present"
-        if not copy and fs.clone(origin.descriptor, staged):
-            self._refuse_changed(origin, staged, os.fstat(origin.descriptor))
-            fs.move_durably(staged, self.path(digest))
-            self.linked.drop(digest)
-            return "cloned"
-        if not copy and fs.hard_link(origin.path, staged):
-            self._refuse_changed(origin, staged, staged.stat())
-            fs.move_durably(staged, self.path(digest))
-            self.linked.add(digest, self.path(digest), origin.path)
-            return "linked"
-        partial = fs.Partial(staged)
-        try:
-            partial.truncate(0)
-            _copy_file(partial, origin, digest)
-            self._commit(partial, digest)
-        except BaseException:
-            partial.discard()
-            raise
-        finally:
-            partial.close()
-        return "copied"
+        return adoption.adopt(self, origin, progress, copy=copy, keep=keep_and_prepare)
 
-    def _refuse_changed(self, origin: fs.Origin, staged: Path, after: os.stat_result) -> None:
-        before = origin.before
-        same = os.path.samestat(before, after) and before.st_size == after.st_size
-        if not same or before.st_mtime_ns != after.st_mtime_ns:
-            fs.remove(staged)
-            msg = f"{origin.path} was changed while it was packed"
-            raise IntegrityError(msg, hint="pack it again when nothing writes to it")
+    def stage(self, digest: Digest, part: str = "") -> Path:
+        """Return where bytes lie that are to become the blob of that digest; `part` keeps several makers apart."""
+        return self._ingest / (f"{digest.file_name}.{part}" if part else digest.file_name)
+
+    def commit(self, partial: fs.Partial, digest: Digest) -> None:
+        """Give a verified part the name of its digest."""
+        partial.commit(self.path(digest))
+        self.linked.drop(digest)
 
     def give_name(self, digest: Digest, name: Path) -> bool:
         """Hard link a blob to another name; False where the file system or its owner forbids it.
@@ -251,39 +231,45 @@ class Blobs:
         fs.remove(self.path(digest))
         self.linked.drop(digest)
 
-    def _has_whole(self, digest: Digest, size: int) -> bool:
+    def _prepare(self, digest: Digest) -> None:
+        fs.make_folder(self._ingest)
+        fs.make_folder(self.path(digest).parent)
+
+    def _status(self, digest: Digest) -> os.stat_result | None:
         path = self.path(digest)
         try:
-            status = path.stat()
-            self.linked.check(digest, path, status, lambda: self.hashes_to_its_name(digest))
-        except (FileNotFoundError, IntegrityError):
+            with fs.os_errors(path):
+                status = path.lstat()
+        except NotFoundError:
+            return None
+        return status if stat.S_ISREG(status.st_mode) else None
+
+    def _check(self, digest: Digest, status: os.stat_result) -> None:
+        self.linked.check(digest, self.path(digest), status, lambda: self.hashes_to_its_name(digest))
+
+    def _holds(self, digest: Digest, data: bytes) -> bool:
+        try:
+            descriptor = self.open_file(digest, len(data))
+        except (IntegrityError, NotFoundError):
             return False
-        return status.st_size == size
-
-    def _commit(self, partial: fs.Partial, digest: Digest) -> None:
-        partial.commit(self.path(digest))
-        self.linked.drop(digest)
+        with fs.os_errors(self.path(digest)), open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor, not a path
+            return file.read() == data
 
 
-def hash_file(descriptor: int, algorithm: str, progress: Progress | None = None) -> tuple[Digest, int]:
-    """Return digest and length of an open file, read from its start."""
-    hasher = hashlib.new(algorithm)
-    buffer = memoryview(bytearray(CHUNK))
-    offset = 0
-    while count := os.preadv(descriptor, [buffer], offset):
-        hasher.update(buffer[:count])
-        offset += count
-        if progress:
-            progress(offset)
-    return Digest.result(algorithm, hasher), offset
+def _digest_of(text: str) -> Digest | None:
+    try:
+        return Digest(text)
+    except FormatError:
+        return None
 
 
 def _fill(partial: fs.Partial, blob: Descriptor, source: Source, progress: Progress) -> None:
     verifier = Verifier(f"blob {blob.digest.short}", size=blob.size, digest=blob.digest)
-    while verifier.seen < partial.size:
-        verifier.update(partial.read_at(verifier.seen, CHUNK))
-    progress(verifier.seen)
-    if verifier.seen < blob.size or blob.size == 0:
+    progress(0)
+    while left := partial.read_at(verifier.seen, CHUNK):
+        verifier.update(left)
+        progress(verifier.seen)
+    if verifier.seen < blob.size:
         reader = source.open(blob, verifier.seen)
         try:
             _receive(partial, reader, verifier, progress)
@@ -299,12 +285,3 @@ def _receive(partial: fs.Partial, reader: ByteReader, verifier: Verifier, progre
         verifier.update(buffer[:count])
         partial.write_at(start, buffer[:count])
         progress(verifier.seen)
-
-
-def _copy_file(partial: fs.Partial, origin: fs.Origin, digest: Digest) -> None:
-    verifier = Verifier(str(origin.path), size=None, digest=digest)
-    buffer = memoryview(bytearray(CHUNK))
-    while count := os.preadv(origin.descriptor, [buffer], verifier.seen):
-        partial.write_at(verifier.seen, buffer[:count])
-        verifier.update(buffer[:count])
-    verifier.finish()

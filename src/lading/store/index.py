@@ -6,6 +6,7 @@ Entries that others wrote, with or without a name, are kept as they are.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -50,23 +51,33 @@ class Tag:
 class TagIndex:
     """The names of one layout; every change is one atomic replacement under a lock."""
 
-    __slots__ = ("_lock_path", "_root")
+    __slots__ = ("_root", "_work")
 
-    def __init__(self, root: Path, lock_path: Path) -> None:
+    def __init__(self, root: Path, work: Path) -> None:
         self._root = root
-        self._lock_path = lock_path
+        self._work = work
 
     def tags(self) -> tuple[Tag, ...]:
-        """Return all named entries in the file's order; none when there is no layout yet."""
-        return tuple(Tag(entry.annotations[media.REF_NAME], entry) for entry in self.roots() if _named(entry))
+        """Return all named entries in the file's order; none when there is no layout yet.
+
+        An entry that others wrote and lading cannot read (another digest algorithm, say) is no model of ours.
+        """
+        found = []
+        for entry in self._read()["manifests"]:
+            name = _name_of(entry)
+            if name is not None:
+                with suppress(FormatError):
+                    found.append(Tag(name, self._decode(entry)))
+        return tuple(found)
 
     def roots(self) -> tuple[Descriptor, ...]:
-        """Return all entries, the nameless too: what must be kept."""
+        """Return all entries, the nameless too: what must be kept. Raises FormatError for one that cannot be read."""
         return tuple(self._decode(entry) for entry in self._read()["manifests"])
 
     def find(self, name: str) -> Tag | None:
         """Return the entry of that name, or None."""
-        return next((tag for tag in self.tags() if tag.name == name), None)
+        entry = next((entry for entry in self._read()["manifests"] if _name_of(entry) == name), None)
+        return None if entry is None else Tag(name, self._decode(entry))
 
     def set(self, name: str, descriptor: Descriptor, annotations: Mapping[str, str]) -> None:
         """Point a name at a document, replacing what it pointed at."""
@@ -89,31 +100,43 @@ class TagIndex:
 
         self._change(without)
 
+    def exists(self) -> bool:
+        """Say whether the layout has its index at all."""
+        return self._path.exists()
+
     def create(self) -> None:
         """Write the two files that make a folder an image layout, unless they are there."""
-        with fs.Lock(self._lock_path, "the store's index"):
+        with self._lock():
+            if not self._path.exists():
+                self._write(_EMPTY)
             if not (self._root / "oci-layout").exists():
-                fs.atomic_write(self._root / "oci-layout", _LAYOUT)
-            if not (self._root / "index.json").exists():
-                fs.atomic_write(self._root / "index.json", msgspec.json.encode(_EMPTY))
+                fs.atomic_write(self._root / "oci-layout", _LAYOUT, staging=self._work / "ingest" / "oci-layout")
 
     def _change(self, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
-        with fs.Lock(self._lock_path, "the store's index"):
+        with self._lock():
             index = self._read()
-            fs.atomic_write(
-                self._root / "index.json", msgspec.json.encode({**index, "manifests": change(index["manifests"])})
-            )
+            self._write({**index, "manifests": change(index["manifests"])})
+
+    @property
+    def _path(self) -> Path:
+        return self._root / "index.json"
+
+    def _lock(self) -> fs.Lock:
+        return fs.Lock(self._work / "locks" / "index", "the store's index")
+
+    def _write(self, index: dict[str, Any]) -> None:
+        fs.atomic_write(self._path, msgspec.json.encode(index), staging=self._work / "ingest" / "index.json")
 
     def _read(self) -> dict[str, Any]:
-        path = self._root / "index.json"
+        path = self._path
         try:
-            with fs.os_errors(path):
-                raw = path.read_bytes()
+            with open(fs.open_regular(path), "rb") as file, fs.os_errors(path):  # noqa: PTH123 - a descriptor, not a path
+                raw = file.read(_MAX_INDEX)
         except NotFoundError:
             return dict(_EMPTY)
         try:
             index = msgspec.json.decode(raw)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             msg = f"{path} is not JSON"
             raise FormatError(
                 msg, hint="it was written by something else or damaged; restore it or remove it"
@@ -122,16 +145,16 @@ class TagIndex:
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             msg = f"{path} is not the index of an OCI image layout"
             raise FormatError(msg, hint="name another folder with --store")
+        if index.get("schemaVersion") != _EMPTY["schemaVersion"]:
+            msg = f"{path} has schemaVersion {str(index.get('schemaVersion'))[:20]!r}, not 2"
+            raise FormatError(msg, hint="it was written by a newer tool, or is no image layout; nothing was changed")
         return dict(index)
 
     def _decode(self, entry: dict[str, Any]) -> Descriptor:
         return decode_descriptor(entry, name=str(self._root / "index.json"))
 
 
-def _named(entry: Descriptor) -> bool:
-    return media.REF_NAME in entry.annotations
-
-
 def _name_of(entry: dict[str, Any]) -> str | None:
     annotations = entry.get("annotations")
-    return annotations.get(media.REF_NAME) if isinstance(annotations, dict) else None
+    name = annotations.get(media.REF_NAME) if isinstance(annotations, dict) else None
+    return name if isinstance(name, str) else None

@@ -6,7 +6,6 @@ the lock with the process, so the lease of a dead one counts for nothing and is 
 
 from __future__ import annotations
 
-import os
 import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
@@ -27,28 +26,31 @@ class Lease:
     added here first stays there.
     """
 
-    __slots__ = ("_descriptor", "_gate", "_path")
+    __slots__ = ("_file", "_gate", "_path")
+
+    _file: fs.Partial
 
     def __init__(self, folder: Path, gate: Path) -> None:
         self._gate = gate
         self._path = folder / f"{uuid.uuid4().hex}.lease"
-        self._descriptor = -1
 
     def __enter__(self) -> Self:
         with fs.Lock(self._gate, "the store", shared=True):
-            self._descriptor = fs.create_locked(self._path)
+            self._file = fs.Partial(self._path)
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        fs.remove(self._path)
-        os.close(self._descriptor)
-        self._descriptor = -1
+        try:
+            self._file.discard()
+        finally:
+            self._file.close()
 
     def add(self, digests: Iterable[Digest]) -> None:
         """Protect these too."""
-        lines = "".join(f"{digest}\n" for digest in digests).encode()
+        # The newline comes first: a line that a full disk cut short must not swallow the next one.
+        lines = "".join(f"\n{digest}" for digest in digests).encode()
         with fs.Lock(self._gate, "the store", shared=True):
-            fs.append(self._descriptor, lines, self._path)
+            self._file.write_at(self._file.size, memoryview(lines))
 
 
 def living(folder: Path) -> Iterator[Digest]:

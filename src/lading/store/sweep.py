@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lading import fs
-from lading.errors import LadingError
-from lading.manifest import MANIFEST_KINDS
-from lading.store.blobs import hash_file
+from lading import fs, media
+from lading.errors import FormatError, LadingError, StoppedError
+from lading.store.closure import closure
+from lading.store.hashing import hash_file
 from lading.store.lease import living
 
 if TYPE_CHECKING:
@@ -46,12 +47,9 @@ def reachable(store: Store) -> dict[Digest, set[str]]:
     Raises the document's own error if one on the way is missing or damaged: what it names is not known then.
     """
     found: dict[Digest, set[str]] = {}
-    names = {tag.descriptor.digest: set[str]() for tag in store.tags()}
-    for tag in store.tags():
-        names[tag.descriptor.digest].add(tag.name)
     for root in store.index.roots():
-        for blob in _reach(store, root):
-            found.setdefault(blob.digest, set()).update(names.get(root.digest, ()))
+        for blob in closure(store, root):
+            found.setdefault(blob.digest, set()).update(_names(root))
     return found
 
 
@@ -60,86 +58,114 @@ def prune(store: Store, *, dry_run: bool = False) -> Pruned:
 
     A manifest that cannot be read stops the collection before anything is freed.
     """
-    if not store.index.roots() and not store.leases.is_dir():
+    if not store.index.exists():
+        _refuse_lost_index(store)
         return Pruned(0, 0, 0)
     store.prepare()
     with fs.Lock(store.gate, "the store"):
-        kept = set(reachable(store)) | set(living(store.leases))
+        # The leases first: who gives his up in between has named what it kept, and the names come after.
+        leased = set(living(store.leases))
+        kept = leased | set(reachable(store))
         freed = [digest for digest in store.blobs.digests() if digest not in kept]
-        sizes = sum(store.blobs.path(digest).stat().st_size for digest in freed)
+        sizes = sum(store.blobs.size(digest) or 0 for digest in freed)
         if not dry_run:
             for digest in freed:
                 store.blobs.remove(digest)
             _drop_views(store, kept)
-        return Pruned(len(freed), sizes, _drop_partials(store.work / "ingest", kept, dry_run=dry_run))
+        return Pruned(len(freed), sizes, _drop_partials(store.work / "ingest", leased, dry_run=dry_run))
 
 
 def verify(store: Store, *, threads: int = 2) -> Iterator[tuple[Digest, int, Fault | None]]:
-    """Read every blob and yield its digest, its size in bytes and its fault, if any; then what is missing."""
+    """Read every blob and yield its digest, its size in bytes and its fault, if any; before them what is missing.
+
+    A blob of other bytes than its digest's counts as missing from then on, so that a pull fetches it again.
+    """
     users: dict[Digest, set[str]] = {}
-    for tag in store.tags():
-        missing = _closure_faults(store, tag.descriptor, tag.name, users)
-        for fault in missing:
+    for root in store.index.roots():
+        for fault in _closure_faults(store, root, users):
             yield fault.digest, 0, fault
+    stopped = threading.Event()
+
+    def proceed(_done: int) -> None:
+        if stopped.is_set():
+            msg = "the verification was stopped"
+            raise StoppedError(msg)
 
     def check(digest: Digest) -> tuple[Digest, int, Fault | None]:
         models = tuple(sorted(users.get(digest, ())))
         try:
-            descriptor = store.blobs.open_file(digest)
-            try:
-                actual, size = hash_file(descriptor, digest.algorithm)
-            finally:
-                os.close(descriptor)
+            with fs.os_errors(store.blobs.path(digest)):
+                descriptor = store.blobs.open_file(digest)
+                try:
+                    actual, size = hash_file(descriptor, digest.algorithm, proceed)
+                finally:
+                    os.close(descriptor)
         except LadingError as error:
             return digest, 0, Fault(digest, error.message, models)
         if actual != digest:
+            store.blobs.condemn(digest)
             return digest, size, Fault(digest, f"its bytes hash to {actual.short}", models)
         return digest, size, None
 
     with ThreadPoolExecutor(threads) as pool:
-        yield from pool.map(check, list(store.blobs.digests()))
+        try:
+            yield from pool.map(check, list(store.blobs.digests()))
+        finally:
+            stopped.set()
 
 
-def _reach(store: Store, root: Descriptor) -> Iterator[Descriptor]:
-    yield root
-    if root.media_type in MANIFEST_KINDS:
-        yield from store.reach(store.document(str(root.digest)))
+def _names(root: Descriptor) -> tuple[str, ...]:
+    name = root.annotations.get(media.REF_NAME)
+    return () if name is None else (name,)
 
 
-def _closure_faults(store: Store, root: Descriptor, name: str, users: dict[Digest, set[str]]) -> list[Fault]:
+def _refuse_lost_index(store: Store) -> None:
+    if any(store.blobs.digests()):
+        msg = f"{store.root} has blobs but no index.json: what is needed is not known"
+        raise FormatError(msg, hint="restore index.json, or remove the whole store; nothing was freed")
+
+
+def _closure_faults(store: Store, root: Descriptor, users: dict[Digest, set[str]]) -> list[Fault]:
     faults = []
     try:
-        closure = list(_reach(store, root))
+        found = list(closure(store, root))
     except LadingError as error:
-        return [Fault(root.digest, error.message, (name,))]
-    for blob in closure:
+        users.setdefault(root.digest, set()).update(_names(root))
+        return [Fault(root.digest, error.message, _names(root))]
+    for blob in found:
         first_seen = blob.digest not in users
-        users.setdefault(blob.digest, set()).add(name)
-        path = store.blobs.path(blob.digest)
-        if not path.exists():
-            if first_seen:
-                faults.append(Fault(blob.digest, "is missing", (name,)))
-        elif path.stat().st_size != blob.size and first_seen:
-            faults.append(Fault(blob.digest, f"has {path.stat().st_size} bytes, not {blob.size}", (name,)))
+        users.setdefault(blob.digest, set()).update(_names(root))
+        size = store.blobs.size(blob.digest)
+        if size is None and first_seen:
+            faults.append(Fault(blob.digest, "is missing", _names(root)))
+        elif size != blob.size and first_seen:
+            faults.append(Fault(blob.digest, f"has {size} bytes, not {blob.size}", _names(root)))
     return faults
 
 
 def _drop_views(store: Store, kept: set[Digest]) -> None:
     names = {digest.file_name for digest in kept}
     folder = store.work / "models"
-    if folder.is_dir():
-        for view in sorted(folder.iterdir()):
-            if view.name not in names:
-                fs.remove_tree(view)
+    if not folder.is_dir():
+        return
+    # A name that goes changes the times of a watched file; only those that were right get their stamp anew.
+    watched = [digest for digest in store.blobs.linked.digests() if _unchanged(store, digest)]
+    for view in sorted(folder.iterdir()):
+        if view.name not in names:
+            fs.remove_tree(view)
+    for digest in watched:
+        store.blobs.linked.renew(digest, store.blobs.path(digest))
 
 
-def _drop_partials(folder: Path, kept: set[Digest], *, dry_run: bool) -> int:
+def _unchanged(store: Store, digest: Digest) -> bool:
+    return store.blobs.linked.unchanged(digest, store.blobs.path(digest))
+
+
+def _drop_partials(folder: Path, leased: set[Digest], *, dry_run: bool) -> int:
     freed = 0
-    names = {digest.file_name for digest in kept}
+    names = {digest.file_name for digest in leased}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        # A living download has a lease on its digest; whatever else lies here has no owner left.
+        # Work in progress holds a lease on its digest, or its part locked; what else lies here has no owner left.
         if path.name.partition(".")[0] not in names:
-            freed += path.stat().st_size
-            if not dry_run:
-                fs.remove(path)
+            freed += fs.remove_if_idle(path, dry_run=dry_run)
     return freed

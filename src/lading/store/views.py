@@ -6,6 +6,7 @@ Made from a list of names and digests. A name is checked segment by segment befo
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -20,25 +21,28 @@ if TYPE_CHECKING:
     from lading.store.blobs import Blobs
 
 _MAX_SEGMENT = 255
+_MAX_NAME = 1024
 
 
 def make_view(root: Path, blobs: Blobs, digest: Digest, files: Iterable[tuple[str, Descriptor]]) -> Path:
     """Make, or complete, the folder of a model's files and return it.
 
     Every blob is opened, and so held to its record, before its name is given out: a linked file that
-    was changed raises IntegrityError. A name is a hard link, else a symbolic link.
+    was changed raises IntegrityError. A name is a hard link, else a symbolic link. A view that is whole
+    is not written to. Raises FormatError, with nothing written, for names that lead elsewhere or clash.
     """
     folder = root / "models" / digest.file_name
-    for name, blob in files:
+    wanted = _places(files)
+    for blob in wanted.values():
         os.close(blobs.open_file(blob.digest, blob.size))
-        link = folder.joinpath(*safe_parts(name))
-        path = blobs.path(blob.digest)
-        if link.exists() and link.samefile(path):
-            continue
-        fs.make_folder(link.parent)
-        fs.remove(link)
-        if not blobs.give_name(blob.digest, link):
-            fs.symbolic_link(Path(os.path.relpath(path, link.parent)), link)
+    links = {folder.joinpath(*parts): blob for parts, blob in wanted.items()}
+    if all(_leads(link, blobs.path(blob.digest)) for link, blob in links.items()):
+        return folder
+    fs.make_folder(root / "locks")
+    with fs.Lock(root / "locks" / "models", "the store's folder of models"):
+        for link, blob in links.items():
+            if not _leads(link, blobs.path(blob.digest)):
+                _make_link(blobs, blob.digest, link)
     return folder
 
 
@@ -49,10 +53,43 @@ def safe_parts(name: str) -> tuple[str, ...]:
         not parts
         or name.startswith("/")
         or "\\" in name
-        or any(part in ("..", ".") or len(part.encode("utf-8", "replace")) > _MAX_SEGMENT for part in parts)
-        or any(ord(char) < ord(" ") or char == "\x7f" for char in name)
+        or len(name) > _MAX_NAME
+        # Control characters and lone surrogates: no terminal should see the first, no disk takes the second.
+        or any(unicodedata.category(char) in ("Cc", "Cs") for char in name)
+        or any(part == ".." or len(part.encode()) > _MAX_SEGMENT for part in parts)
     )
     if bad:
         msg = f"the file name {name[:80]!r} leads out of the model's folder or cannot be one"
         raise FormatError(msg, hint="the artifact is malformed or hostile; nothing was written")
     return parts
+
+
+def _places(files: Iterable[tuple[str, Descriptor]]) -> dict[tuple[str, ...], Descriptor]:
+    places: dict[tuple[str, ...], Descriptor] = {}
+    for name, blob in files:
+        if places.setdefault(safe_parts(name), blob).digest != blob.digest:
+            raise _clash(name)
+    for parts in places:
+        for depth in range(1, len(parts)):
+            if parts[:depth] in places:
+                raise _clash("/".join(parts[:depth]))
+    return places
+
+
+def _clash(name: str) -> FormatError:
+    msg = f"two files of the model want the name {name[:80]!r}"
+    return FormatError(msg, hint="the artifact is malformed; nothing was written")
+
+
+def _leads(link: Path, blob: Path) -> bool:
+    try:
+        return link.samefile(blob)
+    except FileNotFoundError:
+        return False
+
+
+def _make_link(blobs: Blobs, digest: Digest, link: Path) -> None:
+    fs.make_folder(link.parent)
+    fs.remove(link)
+    if not blobs.give_name(digest, link):
+        fs.symbolic_link(Path(os.path.relpath(blobs.path(digest), link.parent)), link)

@@ -1,0 +1,198 @@
+"""The contract of `lading.content`, one class that every Source and Target subclasses."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sources import Memory, descriptor, ignore, manifest
+
+from lading.auth import Authorizer
+from lading.digest import Digest, VerifyingReader
+from lading.errors import IntegrityError, LadingError, NotFoundError, StoppedError
+from lading.manifest import Descriptor
+from lading.reference import Oci
+from lading.store import Store
+from lading.transport.registry import Registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from real_registry import RegistryProcess
+
+    from lading.http import Client
+
+DATA = random.Random(6).randbytes(3_000_000)
+SMALL = b"small"
+
+
+class ContentContract(ABC):
+    """What a place that is both a Source and a Target must do; `place` is an empty one."""
+
+    @pytest.fixture
+    @abstractmethod
+    def place(self, request: pytest.FixtureRequest) -> Any:
+        """Return an empty place."""
+
+    @pytest.fixture
+    def filled(self, place: Any) -> Any:
+        """Return a place that holds an artifact of two layers under the tag `1`."""
+        source = Memory(DATA, SMALL, b"{}")
+        made = manifest(DATA, SMALL)
+        for blob in made.blobs:
+            assert place.put_blob(blob, source, ignore) == ""
+        place.put_document(made, "1")
+        return place
+
+    def test_a_document_is_read_back_by_tag_and_by_digest(self, filled: Any) -> None:
+        made = manifest(DATA, SMALL)
+        assert filled.document("1") == made
+        assert filled.document(made.digest) == made
+
+    def test_what_is_not_there_is_not_found_and_named(self, filled: Any) -> None:
+        for name in ("2", str(Digest.of(b"x"))):
+            with pytest.raises(NotFoundError) as error:
+                filled.document(name)
+            assert name in error.value.message
+        absent = descriptor(b"absent")
+        assert not filled.has(absent)
+        uses: list[Callable[[], object]] = [
+            lambda: filled.open(absent),
+            lambda: filled.ranges(absent).read_at(0, 1),
+        ]
+        for use in uses:
+            with pytest.raises(NotFoundError) as error:
+                use()
+            assert absent.digest.hex[:12] in error.value.message
+
+    def test_a_tag_moves_to_what_is_put_there_last(self, filled: Any) -> None:
+        other = manifest(SMALL)
+        filled.put_document(other, "1")
+        assert filled.document("1") == other
+        assert filled.document(manifest(DATA, SMALL).digest)
+
+    def test_a_document_without_a_tag_is_there_by_its_digest(self, filled: Any) -> None:
+        other = manifest(SMALL)
+        filled.put_document(other, None)
+        assert filled.document(other.digest) == other
+
+    def test_a_blob_is_streamed_whole_and_in_pieces(self, filled: Any) -> None:
+        reader = filled.open(descriptor(DATA))
+        buffer = bytearray(100_000)
+        got = bytearray()
+        while count := reader.readinto(buffer):
+            got += buffer[:count]
+        assert bytes(got) == DATA
+        assert reader.readinto(buffer) == 0
+        assert reader.read(10) == b""
+        reader.close()
+        reader.close()
+
+    @pytest.mark.parametrize("offset", [1, 1 << 20, len(DATA) - 1])
+    def test_a_blob_is_streamed_from_any_place(self, filled: Any, offset: int) -> None:
+        reader = filled.open(descriptor(DATA), offset)
+        assert b"".join(iter(lambda: reader.read(1 << 20), b"")) == DATA[offset:]
+        reader.close()
+
+    def test_a_reader_left_early_leaves_the_place_usable(self, filled: Any) -> None:
+        for _attempt in range(5):
+            reader = filled.open(descriptor(DATA))
+            assert reader.read(10) == DATA[:10]
+            reader.close()
+        assert filled.document("1")
+
+    def test_ranges_are_what_the_blob_holds(self, filled: Any) -> None:
+        ranges = filled.ranges(descriptor(DATA))
+        assert ranges.size == len(DATA)
+        assert ranges.name
+        for offset, length in ((0, 10), (1_234_567, 100_000), (len(DATA) - 5, 100), (len(DATA), 5), (0, 0)):
+            assert ranges.read_at(offset, length) == DATA[offset : offset + length]
+        ranges.close()
+        ranges.close()
+
+    def test_what_is_there_is_there_with_its_size_only(self, filled: Any) -> None:
+        assert filled.has(descriptor(DATA))
+        assert not filled.has(Descriptor(media_type="x", digest=Digest.of(DATA), size=len(DATA) - 1))
+
+    def test_a_wrong_size_is_told_before_or_with_the_last_byte(self, filled: Any) -> None:
+        for size in (len(SMALL) - 1, len(SMALL) + 1):
+            lie = Descriptor(media_type="x", digest=Digest.of(SMALL), size=size)
+            with pytest.raises(IntegrityError):
+                filled.open(lie).read(100)
+
+    def test_what_is_there_is_not_asked_for_again(self, filled: Any) -> None:
+        source = Memory()
+        assert filled.put_blob(descriptor(DATA), source, ignore)
+        assert source.opened == []
+
+    @pytest.mark.parametrize("data", [b"", b"x", DATA], ids=["empty", "one byte", "three blocks"])
+    @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+    def test_the_progress_of_a_blob_rises_to_its_size(self, place: Any, data: bytes, algorithm: str) -> None:
+        blob = descriptor(data, algorithm)
+        told: list[int] = []
+        assert place.put_blob(blob, Memory(data), told.append) == ""
+        assert told == sorted(told)
+        assert (told or [0])[-1] == len(data)
+        assert place.has(blob)
+        assert place.open(blob).read(len(data) + 1) is not None
+
+    @pytest.mark.parametrize(
+        "body", [DATA[:-1] + bytes([DATA[-1] ^ 1]), DATA[:-1], DATA + b"x"], ids=["wrong", "short", "long"]
+    )
+    def test_a_wrong_body_is_never_there(self, place: Any, body: bytes) -> None:
+        blob = descriptor(DATA)
+        source = _Verified()
+        source.bodies[blob.digest] = body
+        with pytest.raises(LadingError):
+            place.put_blob(blob, source, ignore)
+        assert not place.has(blob)
+
+    def test_an_error_of_the_progress_stops_the_transfer_and_comes_out(self, place: Any) -> None:
+        def stop(done: int) -> None:
+            if done:
+                message = "enough"
+                raise StoppedError(message)
+
+        with pytest.raises(StoppedError, match="enough"):
+            place.put_blob(descriptor(DATA), Memory(DATA), stop)
+        assert not place.has(descriptor(DATA))
+        assert place.put_blob(descriptor(DATA), Memory(DATA), ignore) == ""
+
+
+class _Verified(Memory):
+    """A source as the contract wants it: its readers hold what they give out to size and digest."""
+
+    def open(self, blob: Descriptor, /, offset: int = 0) -> Any:
+        inner = super().open(blob, offset)
+        return inner if offset else VerifyingReader(inner, "it", size=blob.size, digest=blob.digest)
+
+
+class TestStore(ContentContract):
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> Store:
+        return Store(tmp_path / "store")
+
+
+class TestLayout(ContentContract):
+    """An image layout of somebody else's, with our folders apart."""
+
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> Store:
+        (tmp_path / "layout" / "blobs" / "sha256").mkdir(parents=True)
+        (tmp_path / "layout" / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}\n')
+        (tmp_path / "layout" / "index.json").write_text('{"schemaVersion": 2, "manifests": []}\n')
+        return Store(tmp_path / "layout", work=tmp_path / "work")
+
+
+@pytest.mark.integration
+class TestRegistry(ContentContract):
+    """Debian's docker-registry, over HTTP."""
+
+    @pytest.fixture
+    def place(self, plain_registry: RegistryProcess, client: Client) -> Registry:
+        reference = Oci(plain_registry.host, f"team/{uuid.uuid4().hex[:12]}")
+        return Registry(reference, client, Authorizer(client, lambda *_: None))

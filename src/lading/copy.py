@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 from lading import media
 from lading.errors import StoppedError
-from lading.events import Advanced, Finished, Skipped, Started
+from lading.events import Advanced, Finished, Noted, Skipped, Started
 
 if TYPE_CHECKING:
     from lading.content import Source, Target
-    from lading.events import Reporter
+    from lading.events import Event, Reporter
     from lading.manifest import Descriptor
     from lading.plan import Plan
 
@@ -54,10 +54,14 @@ def run(
 
     The manifest is written last, so that it never names a blob that is not there. The first failure
     stops the other transfers and is raised; what they received so far is kept for the next attempt.
+    Events tell of files, not of the config, which is no file of the model.
     """
-    for blob in plan.present:
-        reporter.emit(Skipped(blob.digest, label(blob), name(blob), blob.size, "present"))
-    moved = _move(plan.missing, source, target, reporter, parallel)
+    files = frozenset(blob.digest for blob in plan.manifest.layers)
+    if plan.missing:
+        for blob in plan.present:
+            if blob.digest in files:
+                reporter.emit(Skipped(blob.digest, label(blob), name(blob), blob.size, "present"))
+    moved = _move(plan.missing, source, target, _OnlyFiles(reporter, files), parallel)
     target.put_document(plan.manifest, tag)
     return Copied(moved, plan.total_bytes + len(plan.manifest.raw))
 
@@ -72,6 +76,18 @@ def label(blob: Descriptor) -> str:
 def name(blob: Descriptor) -> str:
     """Return a blob's file name, else its short digest."""
     return blob.annotations.get(media.FILE_PATH) or blob.annotations.get(media.TITLE) or blob.digest.short
+
+
+@dataclass(frozen=True, slots=True)
+class _OnlyFiles:
+    """A reporter that passes on what concerns the model's files."""
+
+    inner: Reporter
+    files: frozenset[str]
+
+    def emit(self, event: Event) -> None:
+        if isinstance(event, Noted) or event.key in self.files:
+            self.inner.emit(event)
 
 
 def _move(blobs: tuple[Descriptor, ...], source: Source, target: Target, reporter: Reporter, parallel: int) -> int:

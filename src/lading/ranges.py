@@ -38,10 +38,12 @@ def as_lading_error(error: OSError, thing: str | Path) -> LadingError:
     if error.errno in _NO_SPACE:
         return NoSpaceError(f"no space left for {thing}", hint="free some space (`lading prune` helps) and repeat")
     if error.errno in _NO_ACCESS:
-        reason = "the file system is read-only" if error.errno == errno.EROFS else "permission denied"
-        return AccessDeniedError(f"cannot use {thing}: {reason}", hint="another place can be named with --store")
+        if error.errno == errno.EROFS:
+            msg = f"cannot write {thing}: the file system is read-only"
+            return AccessDeniedError(msg, hint="another store can be named with --store")
+        return AccessDeniedError(f"cannot use {thing}: permission denied", hint="its owner and mode decide who may")
     if error.errno in _NO_FILE:
-        return NotFoundError(f"{thing} does not exist")
+        return NotFoundError(f"{thing} does not exist", hint="check how it is written, and from which folder")
     return LadingError(f"{thing}: {os.strerror(error.errno) if error.errno else error}")
 
 

@@ -174,6 +174,7 @@ def test_a_taken_port_is_told_with_its_holder(launch: Callable[..., Launch]) -> 
 
 def test_what_a_server_needs_is_held_in_the_store(launch: Callable[..., Launch], folder: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
+    store.prepare()
     held = ("sha256:" + "a" * 64, "sha256:" + "b" * 64)
     detach(replace(launch(), store=store.root, held=held))
     (lease,) = store.leases.glob("*.lease")

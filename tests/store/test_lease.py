@@ -5,7 +5,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from sources import put
+from sources import Memory, descriptor, ignore, put
 
 from lading import fs
 from lading.digest import Digest
@@ -125,8 +125,27 @@ def test_a_lease_that_ends_while_leases_are_read_stops_nobody(store: Store) -> N
     threads = [threading.Thread(target=come_and_go) for _number in range(3)]
     for thread in threads:
         thread.start()
-    for _turn in range(200):
-        assert set(living(store.leases)) <= {ONE}
-    stop.set()
-    for thread in threads:
-        thread.join(10)
+    try:
+        for _turn in range(100):
+            with fs.Lock(store.gate, "the store"):
+                assert set(living(store.leases)) <= {ONE}
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+
+
+def test_a_stream_without_a_digest_is_leased_before_it_has_a_name(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = store.blobs.__class__.commit
+
+    def collected(self: object, partial: fs.Partial, digest: Digest) -> None:
+        commit(self, partial, digest)  # type: ignore[arg-type]  # the blobs themselves
+        assert sweep.prune(store).blobs == 0
+
+    monkeypatch.setattr(store.blobs.__class__, "commit", collected)
+    with store.lease() as lease:
+        store.put_unknown("x", None, Memory(b"one").open(descriptor(b"one")), ignore, lease=lease)
+        assert set(store.blobs.digests()) == {ONE}
+    assert sweep.prune(store).blobs == 1

@@ -22,7 +22,6 @@ from lading.transport import open_source
 if TYPE_CHECKING:
     from lading.api.session import Session
     from lading.content import Source
-    from lading.plan import Plan
     from lading.reference import Reference
     from lading.store import Adopted
     from lading.transport.web import WebFile
@@ -49,8 +48,8 @@ def pull(session: Session, text: str, *, name: str | None = None, parallel: int 
     row = artifact.detect(manifest, str(reference))
     before = session.store.find(local_name)
     with session.store.lease([manifest.digest, *(blob.digest for blob in manifest.blobs)]):
+        _understand(session, manifest, source, row)
         plan = make_plan(manifest, session.store.has)
-        _understand(session, plan, source, row)
         if plan.missing_bytes + _RESERVE > fs.free_bytes(session.store.root):
             raise _no_space(session, plan.missing_bytes)
         copied = copy.run(plan, source, session.store, None, session.reporter, parallel=parallel)
@@ -70,13 +69,12 @@ def pull(session: Session, text: str, *, name: str | None = None, parallel: int 
     )
 
 
-def _understand(session: Session, plan: Plan, source: Source, row: artifact.Format) -> None:
+def _understand(session: Session, manifest: Manifest, source: Source, row: artifact.Format) -> None:
     # A config that makes no sense, or a file name that leads elsewhere, is refused before gigabytes are fetched.
-    manifest = plan.manifest
     if manifest.config.size > MAX_DOCUMENT:
         msg = f"the config of {manifest.digest.short} has {manifest.config.size} bytes; 4 MiB are the most"
         raise IntegrityError(msg, hint="the artifact is malformed")
-    if manifest.config in plan.missing:
+    if not session.store.has(manifest.config):
         session.store.put_blob(manifest.config, source, lambda _done: None)
     model = row.read(manifest, session.store.read(manifest.config))
     for part in model.parts:

@@ -121,10 +121,13 @@ class Store:
         self.prepare()
         return self.blobs.receive(blob, source, progress)
 
-    def put_unknown(self, name: str, size: int | None, reader: ByteReader, progress: Progress) -> Adopted:
-        """Receive a stream whose digest nobody told; `name` is what messages call it."""
+    def put_unknown(
+        self, name: str, size: int | None, reader: ByteReader, progress: Progress, *, lease: Lease | None = None
+    ) -> Adopted:
+        """Receive a stream whose digest nobody told; `name` is what messages call it, `lease` keeps the blob."""
         self.prepare()
-        return self.blobs.receive_unknown(name, size, reader, progress)
+        keep = None if lease is None else lambda digest: lease.add([digest])
+        return self.blobs.receive_unknown(name, size, reader, progress, keep)
 
     def adopt(self, origin: fs.Origin, progress: Progress, *, copy: bool, lease: Lease) -> Adopted:
         """Hash a user's file and make it a blob, kept by `lease`: by clone, watched hard link or copy."""

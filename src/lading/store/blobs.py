@@ -173,10 +173,18 @@ class Blobs:
             partial.close()
         return ""
 
-    def receive_unknown(self, name: str, size: int | None, reader: ByteReader, progress: Progress) -> Adopted:
+    def receive_unknown(
+        self,
+        name: str,
+        size: int | None,
+        reader: ByteReader,
+        progress: Progress,
+        keep: Callable[[Digest], None] | None = None,
+    ) -> Adopted:
         """Read a stream whose digest nobody told, and commit it under the digest it turns out to have.
 
-        `name` is what messages call it. Nothing is kept of a stream that breaks off.
+        `name` is what messages call it; `keep` is told the digest before the blob gets its name. Nothing is kept
+        of a stream that breaks off.
         """
         fs.make_folder(self._ingest)
         partial = fs.Partial(self._ingest / f"unknown.{os.getpid()}.{id(reader):x}")
@@ -185,6 +193,8 @@ class Blobs:
             verifier = Verifier(name, size=size, digest=None)
             _receive(partial, reader, verifier, progress)
             digest = verifier.finish()
+            if keep:
+                keep(digest)
             if self.is_whole(digest, verifier.seen):
                 partial.discard()
                 return Adopted(digest, verifier.seen, "present")

@@ -61,7 +61,7 @@ def living(folder: Path) -> Iterator[Digest]:
     for path in sorted(folder.glob("*.lease")):
         lines = fs.read_if_locked(path)
         if lines is None:
-            fs.remove(path)
+            fs.remove_if_idle(path)
             continue
         for line in lines.decode("ascii", "replace").splitlines():
             # A line that a full disk cut short names no blob; its holder was told of the failure.

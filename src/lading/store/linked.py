@@ -44,7 +44,7 @@ class LinkedFiles:
 
     def add(self, digest: Digest, status: os.stat_result, origin: Path) -> None:
         """Watch a blob that is, or is about to be, a link to `origin`, whose bytes were right when it had `status`."""
-        self._write(digest, Record(str(origin), stamp_of(status)))
+        self._write(digest, Record(str(origin.absolute()), stamp_of(status)))
 
     def condemn(self, digest: Digest, status: os.stat_result) -> None:
         """Remember that a blob's bytes are not its own, as long as its stamp stays as it is."""

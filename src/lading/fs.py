@@ -289,7 +289,7 @@ class Partial:
 
     def discard(self) -> None:
         """Remove the file, unless it has its final name: its bytes are of no use."""
-        with os_errors(self.path):
+        with os_errors(self.path), suppress(FileNotFoundError):
             if _same_file(self._descriptor, self.path):
                 self.path.unlink()
 

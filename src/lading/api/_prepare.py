@@ -129,7 +129,7 @@ def _parameters(session: Session, model: Model) -> dict[str, object]:
         return {}
     try:
         return msgspec.json.decode(session.store.read(part.blob, limit=_MAX_PARAMS), type=dict[str, object])
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         msg = f"the parameters of the model ({part.name}) are no JSON object"
         raise FormatError(msg, hint="the artifact is malformed") from error
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lading.api.session import Session
     from lading.content import Source
     from lading.reference import Reference
-    from lading.store import Adopted
+    from lading.store import Adopted, Lease
     from lading.transport.web import WebFile
 
 _RESERVE = 16 * 1024 * 1024
@@ -101,7 +101,7 @@ def _pull_file(session: Session, reference: refs.Url, name: str) -> Pulled:
         # The header is read before the file is fetched, and again, by `read_facts`, from the verified blob.
         with closing(file.ranges()) as ranges:
             read_facts([HeaderFile(Role.WEIGHTS, file.name, lambda: ranges)])
-        adopted = _receive(session, file)
+        adopted = _receive(session, file, lease)
         blob = Descriptor(media_type=_BLOB, digest=adopted.digest, size=adopted.size)
         part = Part(Role.WEIGHTS, file.name, blob)
         facts = read_facts([HeaderFile(Role.WEIGHTS, file.name, lambda: session.store.ranges(blob))])
@@ -125,11 +125,11 @@ def _pull_file(session: Session, reference: refs.Url, name: str) -> Pulled:
     )
 
 
-def _receive(session: Session, file: WebFile) -> Adopted:
+def _receive(session: Session, file: WebFile, lease: Lease) -> Adopted:
     session.reporter.emit(Started(file.url, "weights", file.name, file.size))
     with closing(file.open()) as reader:
         adopted = session.store.put_unknown(
-            file.name, file.size, reader, lambda done: session.reporter.emit(Advanced(file.url, done))
+            file.name, file.size, reader, lambda done: session.reporter.emit(Advanced(file.url, done)), lease=lease
         )
     session.reporter.emit(Finished(file.url))
     return adopted

@@ -123,7 +123,7 @@ def _summaries(store: Store, tags: list[Tag]) -> dict[Digest, _Summary | str]:
     try:
         cache = _DECODER.decode(path.read_bytes())
         known = cache.summaries if cache.version == _CACHE_VERSION else {}
-    except (OSError, msgspec.DecodeError, msgspec.ValidationError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         known = {}
     found: dict[Digest, _Summary | str] = {}
     for one in tags:

@@ -150,7 +150,7 @@ def _metadata(manifest: Manifest) -> dict[str, str]:
         return {}
     try:
         return msgspec.json.decode(text, type=dict[str, str])
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         msg = f"the annotation {_METADATA} of the ModelPack artifact is malformed: {error}"
         raise FormatError(msg, hint="it is a JSON object of strings where lading has written it") from error
 
@@ -173,7 +173,7 @@ def _is_regular(text: str) -> bool:
     # Advice of whoever packed the file: only a clear word counts.
     try:
         return msgspec.json.decode(text, type=_FileMetadata).typeflag in _REGULAR
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return True
 
 

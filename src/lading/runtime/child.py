@@ -38,9 +38,9 @@ def main() -> None:
     try:
         _serving = xllamacpp.Server(parameters(settings, xllamacpp))
     except RuntimeError as error:
+        # An ordinary exit, unlike the one below: the library's log has a thread of its own, which must say its last words.
         sys.stderr.write(f"{error}\n")
-        sys.stderr.flush()
-        os._exit(_NOT_LOADED)
+        sys.exit(_NOT_LOADED)
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
     # Ending in order would wait for answers that still stream; nothing in this process needs saving.
     os._exit(0)

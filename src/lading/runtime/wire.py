@@ -21,7 +21,7 @@ def decode(data: bytes, kind: type[Value]) -> Value:
     """Return the dataclass that `encode` wrote; FormatError when it is another."""
     try:
         return msgspec.json.decode(data, type=kind, dec_hook=_path)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         msg = f"settings are not understood: {error}"
         raise FormatError(msg) from error
 

@@ -149,7 +149,7 @@ def _living(path: Path) -> ServerRecord | None:
         return None
     except OSError as error:
         raise fs.as_lading_error(error, path) from error
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         record = None
     if record is not None and process_start(record.pid) == record.process_start:
         return record

@@ -105,7 +105,7 @@ def _heard(told: bytes) -> ServerRecord:
     last = (told.strip().splitlines() or [b""])[-1]
     try:
         report = msgspec.json.decode(last, type=Report)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         msg = f"the server's supervisor failed: {last[:300].decode('utf-8', 'replace') or 'it ended without a word'}"
         raise LadingError(msg) from error
     if report.server is not None:

@@ -28,7 +28,7 @@ def read_page(raw: bytes, host: str) -> list[str]:
     """Read one page of a listing; what is no tag by the grammar is left out. Raises FormatError."""
     try:
         listing = _DECODER.decode(raw)
-    except (msgspec.DecodeError, msgspec.ValidationError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         msg = f"{host} sent no list of tags"
         raise FormatError(msg, hint="a login portal or a proxy may have answered instead of the registry") from error
     return [tag for tag in listing.tags or () if is_registry_tag(tag)]

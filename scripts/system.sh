@@ -38,3 +38,6 @@ if command -v apt-get >/dev/null 2>&1; then
     scripts/fetch_llama_server.sh .tools/llama ||
         echo "no llama-server was fetched; tests that need it are skipped, the embedded runtime is tested"
 fi
+
+scripts/tiny_models.sh .tools/tiny ||
+    echo "no tiny models were made (see .tools/tiny/log); tests of other architectures are skipped"

@@ -1,0 +1,22 @@
+#!/bin/sh
+# Makes the checkpoints of other architectures that the tests pack: scripts/tiny_models.sh DIR
+#
+# torch and its company live in an environment of their own, DIR/venv: no other target needs them. A finished DIR is
+# left as it is.
+set -eu
+cd "$(dirname "$0")/.."
+[ $# -eq 1 ] || { echo "usage: $0 DIR" >&2; exit 1; }
+dir=$1
+
+if [ -f "$dir/done" ]; then
+    exit 0
+fi
+echo "making tiny models of other architectures (torch goes into $dir/venv)"
+mkdir -p "$dir"
+"${PYTHON:-python3}" -m venv "$dir/venv"
+# The index for torch's CPU build is the user's to set (PIP_EXTRA_INDEX_URL); the version is the converter's.
+"$dir/venv/bin/python" -m pip --disable-pip-version-check install --quiet torch==2.13.0 >"$dir/log" 2>&1
+"$dir/venv/bin/python" -m pip --disable-pip-version-check install --quiet \
+    transformers==5.23.0 tokenizers==0.23.3 sentencepiece==0.2.3 safetensors==0.8.0 peft==0.21.2 numpy >>"$dir/log" 2>&1
+"$dir/venv/bin/python" scripts/make_tiny_models.py "$dir/models" >>"$dir/log" 2>&1
+touch "$dir/done"

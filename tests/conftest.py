@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from hostile_server import Hostile, Reply
+from hub import LoopbackHub
 from real_registry import RegistryProcess, start_registry
 
 from lading.http import Client, Patience
@@ -44,6 +45,7 @@ class CommandLine:
             "LANG": "C.UTF-8",
             "COLUMNS": "100",
             "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
             **self.environment,
         }
 
@@ -150,3 +152,11 @@ def client(naps: list[float]) -> Iterator[Client]:
     made = Client(patience=Patience(tries=3, connect=5, read=5), sleep=naps.append)
     yield made
     made.close()
+
+
+@pytest.fixture
+def hub() -> Iterator[LoopbackHub]:
+    """A hub of models on loopback, with a storage of another origin."""
+    server = LoopbackHub()
+    yield server
+    server.stop()

@@ -109,6 +109,20 @@ class Registries:
 
 
 @dataclass(frozen=True, slots=True)
+class Hubs:
+    """Where the hubs are, and our tokens for them; None is the hub's public address, or no token.
+
+    `hf_token_files` stand in the order in which they win when `hf_token` is None.
+    """
+
+    hf_endpoint: str | None = None
+    hf_token: str | None = field(default=None, repr=False)
+    hf_token_files: tuple[Path, ...] = ()
+    ms_endpoint: str | None = None
+    ms_token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All settings of one invocation. Paths are absolute; none of them need exist.
 
@@ -125,6 +139,7 @@ class Config:
     offline: bool = False
     api_key: str | None = field(default=None, repr=False)
     created: str | None = None
+    hubs: Hubs = field(default_factory=Hubs)
     network: Network = field(default_factory=Network)
     auth_files: tuple[Path, ...] = ()
     registries_files: tuple[Path, ...] = ()
@@ -176,6 +191,7 @@ def load(environ: Mapping[str, str], *, uid: int | None = None) -> Config:
         offline=_flag(environ, "LADING_OFFLINE"),
         api_key=environ.get("LADING_API_KEY") or None,
         created=_epoch(environ),
+        hubs=_hubs(environ, home),
         network=_network(environ, home, config_home),
         auth_files=_auth_files(environ, home, config_home),
         registries_files=_registries_files(environ, config_home),
@@ -210,6 +226,21 @@ def _network(environ: Mapping[str, str], home: Path, config_home: Path) -> Netwo
             _SYSTEM / "containers/certs.d",
             _SYSTEM / "docker/certs.d",
         ),
+    )
+
+
+def _hubs(environ: Mapping[str, str], home: Path) -> Hubs:
+    # The names that the hubs' own clients read. ModelScope's saved login is a pickle and is not.
+    cache = _xdg(environ, "XDG_CACHE_HOME", home / ".cache")
+    hf_home = _absolute(environ["HF_HOME"], home) if environ.get("HF_HOME") else cache / "huggingface"
+    named = environ.get("HF_TOKEN_PATH")
+    token = environ.get("HF_TOKEN") or environ.get("HUGGING_FACE_HUB_TOKEN") or ""
+    return Hubs(
+        hf_endpoint=environ.get("HF_ENDPOINT") or None,
+        hf_token=token.strip() or None,
+        hf_token_files=(_absolute(named, home),) if named else (hf_home / "token",),
+        ms_endpoint=environ.get("MODELSCOPE_ENDPOINT") or environ.get("MODELSCOPE_DOMAIN") or None,
+        ms_token=(environ.get("MODELSCOPE_API_TOKEN") or "").strip() or None,
     )
 
 

@@ -32,8 +32,9 @@ def test_a_local_tag_is_found_by_its_words_and_by_its_reference(session: api.Ses
 def test_a_bare_name_is_a_local_tag_first_then_a_short_name_then_the_default_transport(
     session: api.Session, storyteller: Path
 ) -> None:
-    with pytest.raises(NotFoundError, match="default transport"):
-        lookup.remote(session, "story:1")
+    assert lookup.remote(session, "story:1") == refs.Ollama("story", "1")
+    with pytest.raises(NotFoundError, match="no file here"):
+        lookup.remote(session, "story.gguf")
     short_names(session, '"story:1" = "registry.example.org/team/story:1"')
     assert lookup.remote(session, "story:1") == refs.Oci("registry.example.org", "team/story", "1")
     api.pack(session, storyteller, "story:1")

@@ -42,6 +42,8 @@ def inspect(session: Session, text: str) -> Inspection:
     place = remote(session, text)
     if isinstance(place, refs.Url):
         found = _inspect_url(session, place)
+    elif isinstance(place, refs.Hub):
+        found = _inspect_hub(session, place)
     else:
         source, wanted = open_source(place, session.config, lambda: session.client, insecure=session.insecure)
         found = _inspect_artifact(source, wanted, str(place), stored=False)
@@ -115,3 +117,22 @@ def _bare(reference: str, facts: ModelFacts, parts: tuple[PartDocument, ...]) ->
         stored=False,
     )
     return Inspection(document, facts)
+
+
+def _inspect_hub(session: Session, reference: refs.Hub) -> Inspection:
+    from lading.api._pull_hub import chosen  # noqa: PLC0415 - needed for hubs only
+    from lading.transport import open_hub  # noqa: PLC0415 - as above
+    from lading.transport.listing import ListedSource  # noqa: PLC0415 - as above
+
+    hub = open_hub(reference, session.config, session.client, insecure=session.insecure)
+    listing = hub.listing()
+    choice = chosen(session, reference, listing)
+    source = ListedSource(hub, session.client, listing, choice.names)
+    facts = read_facts(
+        [HeaderFile(choice.role(file.path), file.path, partial(source.look, file)) for file in source.files]
+    )
+    parts = tuple(
+        PartDocument(role=choice.role(file.path).value, name=file.path, size=file.size, digest=file.digest)
+        for file in source.files
+    )
+    return _bare(listing.source, facts, parts)

@@ -2,71 +2,114 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from lading import artifact, copy, fs, media
+from lading import artifact, copy, media
 from lading import reference as refs
 from lading.api.clock import now
 from lading.api.lookup import parse, remote, stored_name
 from lading.api.results import Pulled
-from lading.errors import IntegrityError, NoSpaceError, UsageError
-from lading.events import Advanced, Finished, Started
-from lading.facts import HeaderFile, read_facts
-from lading.manifest import MAX_DOCUMENT, Descriptor, Manifest
-from lading.model import Model, Part, Role, role_of
+from lading.errors import IntegrityError, StoppedError
+from lading.manifest import MAX_DOCUMENT
 from lading.plan import make_plan, single_manifest
 from lading.store.views import safe_parts
+from lading.text import size
 from lading.transport import open_source
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from lading.api.session import Session
     from lading.content import Source
+    from lading.manifest import Manifest
+    from lading.plan import Plan
     from lading.reference import Reference
-    from lading.store import Adopted, Lease
-    from lading.transport.web import WebFile
-
-_RESERVE = 16 * 1024 * 1024
-_BLOB = "application/octet-stream"
 
 
 def pull(session: Session, text: str, *, name: str | None = None, parallel: int = copy.PARALLEL) -> Pulled:
     """Fetch what a reference names, unless it is all here, and name it in the store.
 
-    `name` is the name to give; None gives the one that follows from the reference. The manifest is read and
-    understood before the first byte of weights is fetched. Raises the errors of the source, IntegrityError
-    for bytes that are not as promised, NoSpaceError before fetching what cannot fit.
+    `name` is the name to give; None gives the one that follows from the reference. What is to be fetched is read and
+    understood before the first byte of weights is. Raises the errors of the source, IntegrityError for bytes that are
+    not as promised, NoSpaceError before fetching what cannot fit, StoppedError, telling what is kept, after Ctrl-C.
     """
     reference = remote(session, text)
     local_name = name or stored_name(parse(text)) or stored_name(reference)
-    if isinstance(reference, refs.Url):
-        return _pull_file(session, reference, local_name or reference.stored)
+    match reference:
+        case refs.Url():
+            from lading.api._pull_file import pull_file  # noqa: PLC0415 - each kind of place loads its own needs
+
+            return pull_file(session, reference, local_name or reference.stored)
+        case refs.Hub():
+            from lading.api._pull_hub import pull_hub  # noqa: PLC0415 - as above
+
+            return pull_hub(session, reference, local_name or reference.stored, parallel=parallel)
+        case _:
+            return _pull_artifact(session, reference, local_name, parallel=parallel)
+
+
+def _pull_artifact(session: Session, reference: Reference, name: str | None, *, parallel: int) -> Pulled:
     source, wanted = open_source(reference, session.config, lambda: session.client, insecure=session.insecure)
-    if local_name is None:
-        local_name = wanted
     manifest = single_manifest(source.document(wanted), source.document, str(reference))
     row = artifact.detect(manifest, str(reference))
-    before = session.store.find(local_name)
     with session.store.lease([manifest.digest, *(blob.digest for blob in manifest.blobs)]):
         _understand(session, manifest, source, row)
         plan = make_plan(manifest, session.store.has)
-        if plan.missing_bytes + _RESERVE > fs.free_bytes(session.store.root):
-            raise _no_space(session, plan.missing_bytes)
+        return fetch(
+            session,
+            plan,
+            source,
+            name=name or wanted,
+            format_name=row.name,
+            annotations=origin(reference, manifest),
+            parallel=parallel,
+        )
+
+
+def fetch(
+    session: Session,
+    plan: Plan,
+    source: Source,
+    *,
+    name: str,
+    format_name: str,
+    annotations: dict[str, str],
+    parallel: int,
+    check: Callable[[], None] = lambda: None,
+) -> Pulled:
+    """Fetch what a plan lacks and give its manifest a name; the blobs are leased by the caller.
+
+    `check` may raise, once all bytes are here and before the name is given.
+    """
+    manifest = plan.manifest
+    session.store.require_space(plan.missing_bytes)
+    before = session.store.find(name)
+    with _telling_what_is_kept(session, plan):
         copied = copy.run(plan, source, session.store, None, session.reporter, parallel=parallel)
-        annotations = {media.REFERENCE: str(reference), media.SOURCE: _pinned(reference, manifest), media.PULLED: now()}
-        replaced = before.descriptor.digest if before and before.descriptor.digest != manifest.digest else None
-        unchanged = before is not None and replaced is None and not copied.moved_bytes
-        if not unchanged:
-            session.store.tag(local_name, manifest, annotations)
+    if plan.missing:
+        check()
+    replaced = before.descriptor.digest if before and before.descriptor.digest != manifest.digest else None
+    unchanged = before is not None and replaced is None and not copied.moved_bytes
+    if not unchanged:
+        session.store.tag(name, manifest, annotations)
     return Pulled(
-        name=local_name,
+        name=name,
         digest=manifest.digest,
-        format=row.name,
+        format=format_name,
         total_bytes=copied.total_bytes,
         new_bytes=copied.moved_bytes,
         up_to_date=unchanged,
         replaced=replaced,
     )
+
+
+def origin(reference: Reference, manifest: Manifest) -> dict[str, str]:
+    """Return the annotations of a name in the store: the reference it was pulled by, the exact source, the time."""
+    exact = (
+        f"oci://{refs.with_digest(reference, manifest.digest)}" if isinstance(reference, refs.Oci) else str(reference)
+    )
+    return {media.REFERENCE: str(reference), media.SOURCE: exact, media.PULLED: now()}
 
 
 def _understand(session: Session, manifest: Manifest, source: Source, row: artifact.Format) -> None:
@@ -81,61 +124,11 @@ def _understand(session: Session, manifest: Manifest, source: Source, row: artif
         safe_parts(part.name)
 
 
-def _pinned(reference: Reference, manifest: Manifest) -> str:
-    if isinstance(reference, refs.Oci):
-        return f"oci://{refs.with_digest(reference, manifest.digest)}"
-    return str(reference)
-
-
-def _pull_file(session: Session, reference: refs.Url, name: str) -> Pulled:
-    from lading.transport.web import look  # noqa: PLC0415 - HTTP is loaded only by those who speak it
-
-    file = look(reference.url, session.client, insecure=session.insecure)
-    if role_of(file.name) is not Role.WEIGHTS:
-        msg = f"{reference} does not end in the name of a weights file"
-        raise UsageError(msg, hint="a URL to pull ends in .gguf or .safetensors")
-    if file.size + _RESERVE > fs.free_bytes(session.store.root):
-        raise _no_space(session, file.size)
-    row = artifact.named("modelpack")
-    with session.store.lease() as lease:
-        # The header is read before the file is fetched, and again, by `read_facts`, from the verified blob.
-        with closing(file.ranges()) as ranges:
-            read_facts([HeaderFile(Role.WEIGHTS, file.name, lambda: ranges)])
-        adopted = _receive(session, file, lease)
-        blob = Descriptor(media_type=_BLOB, digest=adopted.digest, size=adopted.size)
-        part = Part(Role.WEIGHTS, file.name, blob)
-        facts = read_facts([HeaderFile(Role.WEIGHTS, file.name, lambda: session.store.ranges(blob))])
-        written = row.write(Model((part,), facts), None)
-        manifest = written.manifest
-        lease.add([adopted.digest, manifest.config.digest, manifest.digest])
-        session.store.put_bytes(written.config)
-        session.store.put_bytes(manifest.raw)
-        annotations = {media.REFERENCE: str(reference), media.SOURCE: str(reference), media.PULLED: now()}
-        before = session.store.find(name)
-        session.store.tag(name, manifest, annotations)
-    replaced = before.descriptor.digest if before and before.descriptor.digest != manifest.digest else None
-    return Pulled(
-        name=name,
-        digest=manifest.digest,
-        format=row.name,
-        total_bytes=adopted.size,
-        new_bytes=0 if adopted.how == "present" else adopted.size,
-        up_to_date=before is not None and replaced is None,
-        replaced=replaced,
-    )
-
-
-def _receive(session: Session, file: WebFile, lease: Lease) -> Adopted:
-    session.reporter.emit(Started(file.url, "weights", file.name, file.size))
-    with closing(file.open()) as reader:
-        adopted = session.store.put_unknown(
-            file.name, file.size, reader, lambda done: session.reporter.emit(Advanced(file.url, done)), lease=lease
-        )
-    session.reporter.emit(Finished(file.url))
-    return adopted
-
-
-def _no_space(session: Session, needed: int) -> NoSpaceError:
-    left = fs.free_bytes(session.store.root)
-    msg = f"{needed / 1e9:.2f} GB are to be fetched and {left / 1e9:.2f} GB are free in {session.store.root}"
-    return NoSpaceError(msg, hint="free some space (`lading prune` helps), or name another place with --store")
+@contextmanager
+def _telling_what_is_kept(session: Session, plan: Plan) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = sum(session.store.received(blob) for blob in plan.missing)
+        msg = f"interrupted: {size(kept)} of {size(plan.missing_bytes)} kept; the same command resumes"
+        raise StoppedError(msg) from None

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from lading import reference as refs
 from lading.errors import NotFoundError, UsageError
-from lading.transport import speaks
 
 if TYPE_CHECKING:
     from lading.api.session import Session
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from lading.store import Tag
 
 _MAX_HOPS = 4
-_WHERE = "`lading list` shows what is here; a registry's model is host/name:tag"
 
 
 def parse(text: str) -> Reference:
@@ -54,6 +52,9 @@ def remote(session: Session, text: str) -> Reference:
         if tag := session.store.find(named.name):
             return _origin(tag)
         short = session.config.short_names().get(named.name)
+        if short is None and named.name.endswith((".gguf", ".safetensors")):
+            msg = f"{named.name} is no file here, and no model in the store has that name"
+            raise NotFoundError(msg, hint="check how it is written, and from which folder")
         if short is None:
             return _default(session.config.transport, named.name)
         named = parse(short)
@@ -84,13 +85,10 @@ def _origin(tag: Tag) -> Reference:
 
 
 def _default(transport: str, name: str) -> Reference:
-    missing = f"no model is named `{name}` here"
     try:
-        reference = refs.parse(f"{transport}://{name}")
+        return refs.parse(f"{transport}://{name}")
     except UsageError as error:
-        msg = f"{missing}, and `{transport}://{name}` is no reference"
-        raise NotFoundError(msg, hint=_WHERE) from error
-    if not speaks(reference):
-        msg = f"{missing}, and the default transport, {transport}://, is not spoken yet"
-        raise NotFoundError(msg, hint=_WHERE)
-    return reference
+        msg = f"no model is named `{name}` here, and `{transport}://{name}` is no reference"
+        raise NotFoundError(
+            msg, hint="`lading list` shows what is here; a registry's model is host/name:tag"
+        ) from error

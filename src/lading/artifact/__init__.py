@@ -4,25 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lading.artifact import docker, modelpack
+from lading.artifact import docker, modelpack, ollama
 from lading.artifact.format import Format, Written
 from lading.errors import FormatError, UsageError
 
 if TYPE_CHECKING:
     from lading.manifest import Manifest
 
-__all__ = ["FORMATS", "Format", "Written", "detect", "named"]
+__all__ = ["FORMATS", "READ_ONLY", "Format", "Written", "detect", "named"]
 
 FORMATS: tuple[Format, ...] = (docker.ROW, modelpack.ROW)
+"""The forms that are read and written."""
+
+READ_ONLY: tuple[Format, ...] = (ollama.ROW,)
+"""The forms that are only read."""
 
 
 def detect(manifest: Manifest, name: str) -> Format:
     """Return the format a manifest is written in; raises FormatError, naming its config's type."""
-    for row in FORMATS:
+    for row in (*FORMATS, *READ_ONLY):
         if row.detect(manifest):
             return row
     msg = f"{name} is no model artifact that is known here: its config has type {manifest.config.media_type[:80]}"
-    raise FormatError(msg, hint=f"known are {', '.join(row.name for row in FORMATS)}")
+    raise FormatError(msg, hint=f"known are {', '.join(row.name for row in (*FORMATS, *READ_ONLY))}")
 
 
 def named(name: str) -> Format:

@@ -13,13 +13,13 @@ from lading.errors import UnfitError
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @common
 def command(_app: App, shell: str) -> None:
-    r"""Print the completion script for SHELL.
+    """Print the completion script for SHELL.
 
     \b
     bash  source <(lading completion bash)
     zsh   source <(lading completion zsh)
     fish  lading completion fish | source
-    """
+    """  # noqa: D301 - click takes a real backspace as its mark for lines to leave as they are
     from lading.cli.entry import cli  # noqa: PLC0415 - the entry imports the verbs, not the reverse
 
     made = get_completion_class(shell)

@@ -31,16 +31,18 @@ def command(
     offline: bool,
     insecure: bool,
 ) -> None:
-    r"""Fetch the models that REF names and keep them in the store.
+    """Fetch the models that REF names and keep them in the store.
 
     \b
     REF   host/repository[:tag|@digest]   a registry
+          hf://owner/repo[:QUANT]         Hugging Face; ms:// ModelScope
+          ollama://[ns/]name[:tag]        an Ollama registry
           oci-layout:DIR[:tag]            an OCI image layout
           https://host/file.gguf          one file
           name                            what a short name or an earlier pull says
 
     Only what is missing is fetched; every byte is held to its digest. Interrupted, the same command resumes.
-    """
+    """  # noqa: D301 - click takes a real backspace as its mark for lines to leave as they are
     from lading.api import pull  # noqa: PLC0415 - the library is loaded when the command runs
     from lading.api.documents import pull_document  # noqa: PLC0415 - as above
     from lading.api.lookup import tag_name  # noqa: PLC0415 - as above

@@ -17,14 +17,14 @@ from lading.text import size
 @json_option
 @common
 def command(app: App, name: str, destination: str | None, *, insecure: bool, parallel: int, as_json: bool) -> None:
-    r"""Write the model NAME of the store to where its name says, or to DEST.
+    """Write the model NAME of the store to where its name says, or to DEST.
 
     \b
     DEST  host/repository[:tag]   a registry
           oci-layout:DIR[:tag]    an OCI image layout
 
     Blobs that are there already are not sent again.
-    """
+    """  # noqa: D301 - click takes a real backspace as its mark for lines to leave as they are
     from lading.api import push  # noqa: PLC0415 - the library is loaded when the command runs
     from lading.api.documents import push_document  # noqa: PLC0415 - as above
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from lading import fs, media
 from lading.digest import Digest
-from lading.errors import NotFoundError, UsageError
+from lading.errors import NoSpaceError, NotFoundError, UsageError
 from lading.manifest import MAX_DOCUMENT, Descriptor, Document, parse_document
 from lading.reference import is_tag_name
 from lading.store.adoption import Adopted
@@ -27,6 +27,7 @@ from lading.store.closure import closure
 from lading.store.index import Tag, TagIndex
 from lading.store.lease import Lease
 from lading.store.views import make_view
+from lading.text import size as human_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from lading.content import ByteReader, Progress, RangeReader, Source
 
+_RESERVE = 16 * 1024 * 1024
 _DIGEST = re.compile(r"sha(?:256:[0-9a-f]{64}|512:[0-9a-f]{128})")
 
 __all__ = ["Adopted", "Blobs", "Lease", "Store", "Tag"]
@@ -132,6 +134,17 @@ class Store:
     def adopt(self, origin: fs.Origin, progress: Progress, *, copy: bool, lease: Lease) -> Adopted:
         """Hash a user's file and make it a blob, kept by `lease`: by clone, watched hard link or copy."""
         return self.blobs.adopt(origin, progress, copy=copy, keep=lambda digest: lease.add([digest]))
+
+    def require_space(self, needed: int) -> None:
+        """Raise NoSpaceError if `needed` bytes would not fit where the store is."""
+        left = fs.free_bytes(self.root)
+        if needed + _RESERVE > left:
+            msg = f"{human_size(needed)} are to be fetched and {human_size(left)} are free in {self.root}"
+            raise NoSpaceError(msg, hint="free some space (`lading prune` helps), or name another place with --store")
+
+    def received(self, blob: Descriptor) -> int:
+        """Return how many bytes of a blob are here: all, or what an interrupted receiver left."""
+        return blob.size if self.has(blob) else min(self.blobs.left(blob.digest), blob.size)
 
     def put_document(self, document: Document, tag: str | None, /) -> None:
         """Write a manifest or index whose blobs are all there, and name it."""

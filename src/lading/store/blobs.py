@@ -220,6 +220,13 @@ class Blobs:
         """Return where bytes lie that are to become the blob of that digest; `part` keeps several makers apart."""
         return self._ingest / (f"{digest.file_name}.{part}" if part else digest.file_name)
 
+    def left(self, digest: Digest) -> int:
+        """Return how many bytes an interrupted receiver left of a blob."""
+        try:
+            return self.stage(digest).stat().st_size
+        except OSError:
+            return 0
+
     def commit(self, partial: fs.Partial, digest: Digest) -> None:
         """Give a verified part the name of its digest."""
         partial.commit(self.path(digest))

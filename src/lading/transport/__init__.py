@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lading import reference as refs
-from lading.errors import LadingError, PolicyError, UsageError
+from lading.errors import PolicyError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from lading.auth import Authorizer
     from lading.config import Config
     from lading.content import Source, Target
     from lading.http import Client
     from lading.reference import Reference
+    from lading.transport.listing import Repository
     from lading.transport.registry import Registry
 
 
@@ -29,8 +31,11 @@ def open_source(
 
             layout = open_layout(reference)
             return layout, only_tag(layout, reference)
-        case _ if not speaks(reference):
-            raise _later(reference)
+        case refs.Ollama():
+            from lading.transport.ollama import OllamaRegistry  # noqa: PLC0415 - as above
+
+            http, authorizer = _authorized(config, client)
+            return OllamaRegistry(reference, http, authorizer, insecure=insecure), reference.tag
         case _:
             msg = f"{reference} is no artifact in a registry or layout"
             raise UsageError(msg, hint="a file is packed with `lading pack`, and can be run as it is")
@@ -52,8 +57,6 @@ def open_target(
             from lading.transport.local import open_layout  # noqa: PLC0415 - as above
 
             return open_layout(reference), reference.tag or "latest"
-        case _ if not speaks(reference):
-            raise _later(reference)
         case refs.Oci():
             msg = f"{reference} names a digest"
             raise UsageError(msg, hint="push to a tag; the digest follows from the content")
@@ -70,27 +73,34 @@ def _registry(
     insecure: bool,
     mount_from: Sequence[str] = (),
 ) -> Registry:
-    from lading.auth import Authorizer, Keychain  # noqa: PLC0415 - as above
     from lading.transport.registry import Registry  # noqa: PLC0415 - as above
 
     rule = config.registries().find(reference.host, reference.repository)
     if rule.blocked:
         msg = f"{reference.host} is blocked by registries.conf (`{rule.prefix}`)"
         raise PolicyError(msg, hint="the rule is in registries.conf or a file beside it in registries.conf.d")
+    http, authorizer = _authorized(config, client)
+    return Registry(reference, http, authorizer, insecure=insecure or rule.insecure, mount_from=mount_from)
+
+
+def open_hub(reference: refs.Hub, config: Config, client: Client, *, insecure: bool) -> Repository:
+    """Return a hub's repository, at the address and with the token that the settings name."""
+    hubs = config.hubs
+    if reference.hub == "ms":
+        from lading.transport import modelscope  # noqa: PLC0415 - as above
+
+        endpoint = hubs.ms_endpoint or modelscope.ENDPOINT
+        return modelscope.ModelScope(reference, client, endpoint=endpoint, token=hubs.ms_token, insecure=insecure)
+    from lading.auth.hub_token import read_token  # noqa: PLC0415 - as above
+    from lading.transport import huggingface  # noqa: PLC0415 - as above
+
+    endpoint = hubs.hf_endpoint or huggingface.ENDPOINT
+    token = hubs.hf_token or read_token(hubs.hf_token_files)
+    return huggingface.HuggingFace(reference, client, endpoint=endpoint, token=token, insecure=insecure)
+
+
+def _authorized(config: Config, client: Callable[[], Client]) -> tuple[Client, Authorizer]:
+    from lading.auth import Authorizer, Keychain  # noqa: PLC0415 - as above
+
     http = client()
-    keychain = Keychain(config.auth_files)
-    return Registry(
-        reference, http, Authorizer(http, keychain.find), insecure=insecure or rule.insecure, mount_from=mount_from
-    )
-
-
-def speaks(reference: Reference) -> bool:
-    """Say whether this version can read models from there."""
-    return not isinstance(reference, refs.Hub | refs.Ollama)
-
-
-def _later(reference: Reference) -> LadingError:
-    scheme = str(reference).partition("://")[0]
-    return LadingError(
-        f"{reference}: {scheme}:// is not spoken yet", hint="registries, layouts, files and plain URLs are"
-    )
+    return http, Authorizer(http, Keychain(config.auth_files).find)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -128,7 +129,8 @@ def _understand(session: Session, manifest: Manifest, source: Source, row: artif
 def _telling_what_is_kept(session: Session, plan: Plan) -> Iterator[None]:
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, StoppedError) as stop:
         kept = sum(session.store.received(blob) for blob in plan.missing)
         msg = f"interrupted: {size(kept)} of {size(plan.missing_bytes)} kept; the same command resumes"
-        raise StoppedError(msg) from None
+        number = stop.signal_number if isinstance(stop, StoppedError) else signal.SIGINT
+        raise StoppedError(msg, signal_number=number) from None

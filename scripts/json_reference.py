@@ -39,6 +39,7 @@ DOCUMENTS: dict[str, Any] = {
     "prune": documents.PruneDocument,
     "verify": documents.VerifyDocument,
     "ps": tuple[ServerRecord, ...],
+    "serve": ServerRecord,
     "info": _info.InfoDocument,
     "version": documents.VersionDocument,
 }

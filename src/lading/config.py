@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 DEFAULT_TRANSPORT = "ollama"
+_TRANSPORTS = ("ollama", "hf", "huggingface", "ms", "modelscope", "oci", "docker")
 _MAX_FILE = 1024 * 1024
 _LAST_SECOND = 253_402_300_799  # the end of the year 9999, the last that RFC 3339 can write
 _TRUE = frozenset({"1", "true", "yes", "on"})
@@ -179,6 +180,9 @@ def load(environ: Mapping[str, str], *, uid: int | None = None) -> Config:
         settings = _settings(folder / "config.toml")
         store = store or settings.get("store")
         transport = transport or settings.get("transport")
+    if transport and transport not in _TRANSPORTS:
+        msg = f"the default transport `{transport[:40]}` is none that is known here"
+        raise UsageError(msg, hint=f"LADING_TRANSPORT or `transport` in config.toml is one of {', '.join(_TRANSPORTS)}")
     default_store = _xdg(environ, "XDG_DATA_HOME", home / ".local/share" if user else Path("/var/lib")) / "lading"
     return Config(
         home=home,

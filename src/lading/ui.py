@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 MODES = ("auto", "bar", "plain", "json", "none")
 _QUIET_SECONDS = 10.0
 _NAME_WIDTH = 40
+_WIDE = 100
 
 
 @contextmanager
@@ -120,20 +121,21 @@ class Bars:
             BarColumn,
             DownloadColumn,
             Progress,
+            ProgressColumn,
             TextColumn,
             TimeRemainingColumn,
             TransferSpeedColumn,
         )
 
-        self._progress = Progress(
-            TextColumn("  {task.fields[label]:<9} {task.fields[file]}", markup=False),
-            BarColumn(bar_width=28),
-            TextColumn("{task.percentage:>3.0f} %"),
-            DownloadColumn(),
-            TransferSpeedColumn(),
-            TimeRemainingColumn(compact=True),
-            console=Console(file=stream, highlight=False),
-        )
+        console = Console(file=stream, highlight=False)
+        name = TextColumn("  {task.fields[label]:<9} {task.fields[file]}", markup=False)
+        share = TextColumn("{task.percentage:>3.0f} %")
+        left = TimeRemainingColumn(compact=True)
+        if console.width < _WIDE:
+            columns: tuple[ProgressColumn, ...] = (name, share, left)
+        else:
+            columns = (name, BarColumn(bar_width=28), share, DownloadColumn(), TransferSpeedColumn(), left)
+        self._progress = Progress(*columns, console=console)
         self._stream = stream
         self._tasks: dict[str, TaskID] = {}
         self._furthest: dict[str, int] = {}

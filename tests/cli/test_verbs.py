@@ -83,3 +83,32 @@ def test_a_defect_is_one_line_and_its_place_shows_with_debug(lading: CommandLine
         check=False,
     )
     assert "Traceback" in shown.stderr
+
+
+@pytest.mark.parametrize("closed", ["2>&-", ">&-", "<&-", ">&- 2>&-"])
+def test_a_closed_stream_breaks_no_command(lading: CommandLine, closed: str) -> None:
+    script = f'"{sys.executable}" -m lading list {closed}; echo "code $?" >&3'
+    done = subprocess.run(
+        ["bash", "-c", f"exec 3>&1; {script}"],
+        env=lading.environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert "code 0" in done.stdout
+    assert "defect" not in done.stderr
+
+
+def test_a_full_disk_under_the_output_is_told(lading: CommandLine) -> None:
+    script = f'"{sys.executable}" -m lading --help >/dev/full'
+    done = subprocess.run(
+        ["bash", "-c", script], env=lading.environment, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 7
+    assert "no space left for the output" in done.stderr
+
+
+def test_a_store_that_is_a_file_is_refused(lading: CommandLine) -> None:
+    (lading.folder / "file").write_text("x")
+    assert "is no folder" in lading("list", "--store", lading.folder / "file", code=2).stderr

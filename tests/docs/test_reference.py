@@ -16,7 +16,7 @@ from lading.cli.group import SECTIONS
 ROOT = Path(__file__).resolve().parent.parent.parent
 REFERENCE = ROOT / "docs" / "reference"
 MODEL = ROOT / "examples" / "storyteller" / "storyteller-f16.gguf"
-SPOKEN = ("pull", "push", "pack", "list", "inspect", "prune", "verify", "ps", "info", "version")
+SPOKEN = ("pull", "push", "pack", "list", "inspect", "prune", "verify", "ps", "serve", "info", "version")
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +43,8 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "version": ("version",),
     }
     said = {verb: lading(*arguments, "--json") for verb, arguments in voyage.items() if verb != "ps"}
-    lading(
-        "serve", "story:1", "--detach", "--port", "0", "--runtime", "embedded", "--ctx-size", "128", "--threads", "1"
-    )
+    detached = ("--detach", "--port", "0", "--runtime", "embedded", "--ctx-size", "256", "--threads", "1")
+    said["serve"] = lading("serve", "story:1", *detached, "--json")
     try:
         said["ps"] = lading(*voyage["ps"], "--json")
     finally:

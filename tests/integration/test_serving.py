@@ -156,6 +156,7 @@ class Terminal:
         )
         os.close(slave)
         self.seen = ""
+        self.all = ""
 
     def expect(self, words: str, seconds: float = 30) -> str:
         deadline = time.monotonic() + seconds
@@ -178,7 +179,9 @@ class Terminal:
 
     def _read(self) -> None:
         try:
-            self.seen += os.read(self.master, 4096).decode("utf-8", "replace")
+            piece = os.read(self.master, 4096).decode("utf-8", "replace")
+            self.seen += piece
+            self.all += piece
         except OSError as error:
             message = f"the program ended; seen:\n{self.seen}"
             raise AssertionError(message) from error
@@ -211,6 +214,35 @@ def test_a_chat_has_help_and_ctrl_c_stops_the_answer_but_not_the_chat(lading: Co
     terminal.type("\x03")
     terminal.expect("Ctrl-D leaves")
     assert terminal.leave() == 0
+
+
+def test_a_chat_outlives_its_context_and_bad_bytes(lading: CommandLine, story: Path) -> None:
+    terminal = Terminal(lading, "run", story, "-n", "60", "-c", "256")
+    terminal.expect("> ")
+    words = " ".join(["and the waters were upon the face of the earth"] * 10)
+    for _turn in range(3):
+        terminal.type(f"{words}\n")
+        terminal.expect("> ")
+    assert "the context is full" in terminal.all
+    terminal.type(f"{words} {words} {words} {words} {words}"[:3500] + "\n")
+    terminal.expect("error: ")
+    terminal.expect("> ")
+    terminal.type("/clear now\n")
+    terminal.expect("> ")
+    assert terminal.leave() == 0
+
+
+def test_a_prompt_that_is_no_text_is_refused_in_one_line(lading: CommandLine, story: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "lading", "run", str(story)],
+        input=b"\xff\xfe",
+        env=lading.environment,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert b"not UTF-8" in done.stderr
 
 
 def test_bars_are_drawn_on_a_terminal_and_lines_elsewhere(lading: CommandLine, story: Path) -> None:

@@ -6,14 +6,16 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
+
+import msgspec
 
 from lading import artifact
 from lading import reference as refs
 from lading.api.documents import ModelDocument, PartDocument, facts_document, model_document
 from lading.api.lookup import local, parse, remote
 from lading.api.results import Inspection
-from lading.errors import FormatError
+from lading.errors import FormatError, NotFoundError
 from lading.facts import HeaderFile, read_facts
 from lading.manifest import MAX_DOCUMENT
 from lading.model import Model, ModelFacts, Role
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from lading.api.session import Session
     from lading.content import Source
     from lading.manifest import Descriptor
+    from lading.transport.registry import Registry
 
 _TEMPLATE_LIMIT = 1024 * 1024
 
@@ -38,7 +41,8 @@ def inspect(session: Session, text: str) -> Inspection:
     if isinstance(reference, refs.File):
         return _inspect_file(Path(reference.path).expanduser())
     if tag := local(session, text):
-        return _inspect_artifact(session.store, tag.name, tag.name, stored=True)
+        found = _inspect_artifact(session.store, tag.name, tag.name, stored=True)
+        return replace(found, document=msgspec.structs.replace(found.document, source=tag.source, pulled=tag.pulled))
     place = remote(session, text)
     if isinstance(place, refs.Url):
         found = _inspect_url(session, place)
@@ -46,7 +50,12 @@ def inspect(session: Session, text: str) -> Inspection:
         found = _inspect_hub(session, place)
     else:
         source, wanted = open_source(place, session.config, lambda: session.client, insecure=session.insecure)
-        found = _inspect_artifact(source, wanted, str(place), stored=False)
+        try:
+            found = _inspect_artifact(source, wanted, str(place), stored=False)
+        except NotFoundError:
+            if isinstance(place, refs.Oci) and place.tag is place.digest is None:
+                raise _without_latest(cast("Registry", source), place) from None
+            raise
     if isinstance(place, refs.Layout):
         return found
     return replace(found, requests=session.client.requests, bytes_read=session.client.bytes_read)
@@ -136,3 +145,11 @@ def _inspect_hub(session: Session, reference: refs.Hub) -> Inspection:
         for file in source.files
     )
     return _bare(listing.source, facts, parts)
+
+
+def _without_latest(registry: Registry, place: refs.Oci) -> NotFoundError:
+    tags = registry.tags()
+    name = f"{place.host}/{place.repository}"
+    if not tags:
+        return NotFoundError(f"{name} has no tags", hint="a manifest can be named by its digest")
+    return NotFoundError(f"{name} has no tag `latest`; it has {', '.join(tags)}", hint=f"name one: {name}:{tags[0]}")

@@ -35,8 +35,12 @@ def logout(session: Session, host: str) -> list[str]:
 
 
 def _anything_at(host: str) -> refs.Oci:
-    reference = refs.parse(f"oci://{host.removeprefix('https://').rstrip('/')}/login")
+    bare = host.removeprefix("https://").removeprefix("http://").rstrip("/")
+    try:
+        reference = refs.parse(f"oci://{bare}/login")
+    except UsageError:
+        reference = None
     if not isinstance(reference, refs.Oci) or reference.repository not in ("login", "library/login"):
-        msg = f"`{host}` is no registry"
+        msg = f"{host!r} is no registry"
         raise UsageError(msg, hint="a registry is a host with an optional port, like localhost:5000")
     return reference

@@ -37,8 +37,8 @@ class Session:
     def client(self) -> Client:
         """The HTTP client, made when first needed. Raises NetworkError when working offline."""
         if self.offline or self.config.offline:
-            msg = "the network is not used with --offline"
-            raise NetworkError(msg, hint="leave --offline away, or name a model that `lading list` shows")
+            msg = "the network is not used offline"
+            raise NetworkError(msg, hint="leave --offline or LADING_OFFLINE away, or name what `lading list` shows")
         from lading.http import Client  # noqa: PLC0415 - urllib3 is loaded only by those who speak HTTP
 
         return Client(self.config.network, reporter=self.reporter)

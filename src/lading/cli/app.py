@@ -14,6 +14,7 @@ import click
 
 from lading import config, ui
 from lading.api.session import Session
+from lading.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,12 +36,18 @@ class App:
         loaded = config.load(os.environ)  # noqa: TID251 - the surface hands the environment to config
         if self.store:
             loaded = replace(loaded, store=Path(self.store).expanduser().absolute())
+        if loaded.store.exists() and not loaded.store.is_dir():
+            msg = f"the store {loaded.store} is no folder"
+            raise UsageError(msg, hint="--store or LADING_STORE names another place")
         return loaded
 
     @contextmanager
     def session(self, *, offline: bool = False, insecure: bool = False) -> Iterator[Session]:
         """Yield a session whose progress shows on stderr until the block ends."""
-        with ui.reporter(self.progress, sys.stderr, quiet=self.quiet) as reporter:
+        # A terminal that cannot move its cursor gets lines, not bars.
+        dumb = os.environ.get("TERM", "dumb") in ("dumb", "unknown")  # noqa: TID251 - as above
+        mode = "plain" if self.progress == "auto" and dumb else self.progress
+        with ui.reporter(mode, sys.stderr, quiet=self.quiet) as reporter:
             yield Session(self.settings(), reporter, offline=offline, insecure=insecure)
 
     def say(self, line: str) -> None:

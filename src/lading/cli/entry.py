@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -11,8 +12,8 @@ import click
 
 from lading import __version__
 from lading.cli.group import Verbs
+from lading.cli.messages import tell
 from lading.errors import LadingError, StoppedError
-from lading.text import clean
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -33,6 +34,7 @@ def cli(**_options: Any) -> None:
 def main() -> int:
     """Run the command line and return its exit code (see `lading.errors`)."""
     signal.signal(signal.SIGTERM, _terminated)
+    _open_closed_streams()
     if _COMPLETE in os.environ:  # noqa: TID251 - set by the shell's completion script for this one call
         from click.shell_completion import shell_complete  # noqa: PLC0415 - for that call only
 
@@ -62,9 +64,12 @@ def _run() -> int:
         sys.stdout.flush()
     except click.exceptions.Exit as stop:
         return stop.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message())
+        return 0
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "lading"
-        return _tell(error.format_message().rstrip("."), f"{path} --help", 2)
+        return _tell(" ".join(error.format_message().split()).rstrip("."), f"{path} --help", 2)
     except click.ClickException as error:
         return _tell(error.format_message(), "", 1)
     return 0
@@ -75,16 +80,22 @@ def _explain(error: LadingError | OSError) -> int:
         return _tell(error.message, error.hint, 128 + error.signal_number, word="")
     if isinstance(error, LadingError):
         return _tell(error.message, error.hint, error.exit_code)
+    if error.errno == errno.ENOSPC and not error.filename:
+        return _tell("no space left for the output", "it was written to a full disk", 7)
     name = f"{error.filename}: " if error.filename else ""
     return _tell(f"{name}{error.strerror or error}", "--debug shows where", 1)
 
 
 def _tell(message: str, hint: str, code: int, *, word: str = "error: ") -> int:
-    # Messages may quote strangers, and may have lines of their own (a log's last ones).
-    for start, text in ((word, message), ("hint: ", hint)):
-        if text:
-            click.echo(start + "\n".join(clean(line) for line in text.split("\n")), err=True)
+    tell(message, hint, word=word)
     return code
+
+
+def _open_closed_streams() -> None:
+    # Python leaves None for a stream that was closed before it began (`2>&-`), on which every print would fail.
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r" if name == "stdin" else "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - for the rest of the process
 
 
 def _terminated(_number: int, _frame: FrameType | None) -> None:

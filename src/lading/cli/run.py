@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lading.cli.app import App, common, networked
+from lading.cli.messages import tell
 from lading.cli.serving import environment, flush_word, introduce, make_options, runtime_options
+from lading.errors import LadingError, UnfitError, UsageError
 
 if TYPE_CHECKING:
     from lading.api import Talk
@@ -22,7 +24,7 @@ _HELP = """  /help     this
 
 @click.command("run", short_help="Ask a model, or chat with it.")
 @click.argument("reference", metavar="REF")
-@click.argument("words", metavar="[PROMPT]", nargs=-1)
+@click.argument("words", metavar="[PROMPT]...", nargs=-1)
 @click.option("-n", "--max-tokens", type=click.IntRange(min=1), help="End an answer after this many tokens.")
 @click.option("--system", metavar="TEXT", help="A system message to begin with.")
 @runtime_options
@@ -47,13 +49,13 @@ def command(
     from lading.api import talk  # noqa: PLC0415 - the library is loaded when the command runs
     from lading.chat import Wishes  # noqa: PLC0415 - as above
 
-    prompt = " ".join(words)
-    chatting = not prompt and sys.stdin.isatty()
-    if not prompt and not chatting:
-        prompt = sys.stdin.read().strip()
-        if not prompt:
-            msg = "stdin held no prompt"
-            raise click.UsageError(msg)
+    prompt = _utf8(" ".join(words))
+    chatting = not words and sys.stdin.isatty()
+    if not words and not chatting:
+        prompt = _read_stdin()
+    if not prompt.strip() and not chatting:
+        msg = "the prompt is empty"
+        raise click.UsageError(msg)
     limit = max_tokens or (None if chatting else _DEFAULT_MAX_TOKENS)
     with (
         app.session(offline=offline, insecure=insecure) as session,
@@ -68,11 +70,30 @@ def command(
             _answer(talking, prompt)
 
 
+def _read_stdin() -> str:
+    try:
+        return sys.stdin.buffer.read().decode().strip()
+    except UnicodeDecodeError as error:
+        msg = "the prompt on stdin is not UTF-8 text"
+        raise UsageError(msg, hint="a file of another encoding can be converted with iconv") from error
+
+
+def _utf8(words: str) -> str:
+    # Bytes that are no UTF-8 arrive as lone surrogates, which no server takes.
+    if any("\ud800" <= char <= "\udfff" for char in words):
+        msg = "the prompt is not UTF-8 text"
+        raise UsageError(msg, hint="check the terminal's encoding")
+    return words
+
+
 def _answer(talking: Talk, prompt: str) -> None:
     with talking.serving.server.watching(), talking.chat.ask(prompt) as answer:
-        for piece in answer:
-            flush_word(piece)
-    flush_word("\n")
+        try:
+            for piece in answer:
+                flush_word(piece)
+        finally:
+            # Also after Ctrl-C: what follows begins on a line of its own.
+            flush_word("\n")
 
 
 def _chat(app: App, talking: Talk) -> None:
@@ -86,23 +107,37 @@ def _chat(app: App, talking: Talk) -> None:
         except KeyboardInterrupt:
             click.echo("\nCtrl-D leaves", err=True)
             continue
-        match line:
-            case "":
-                continue
-            case "/bye" | "/exit" | "/quit":
-                return
-            case "/help" | "/?":
-                click.echo(_HELP, err=True)
-            case "/clear":
-                talking.chat.history.clear()
-            case _ if line.startswith("/") and " " not in line:
-                click.echo(f"no command `{line}`; /help lists them", err=True)
-            case _:
-                _turn(talking, line)
+        word = line.split(maxsplit=1)[0] if line else ""
+        if word in ("/bye", "/exit", "/quit"):
+            return
+        if word in ("/help", "/?"):
+            click.echo(_HELP, err=True)
+        elif word == "/clear":
+            talking.chat.history.clear()
+        elif word[:1] == "/" and word[1:].isalpha():
+            click.echo(f"no command `{word}`; /help lists them", err=True)
+        elif line:
+            _turn(talking, line)
 
 
 def _turn(talking: Talk, line: str) -> None:
+    """Ask once, and whatever goes wrong with the question, keep the chat; only a dead server ends it."""
     try:
-        _answer(talking, line)
+        _utf8(line)
+        while True:
+            try:
+                _answer(talking, line)
+            except UnfitError:
+                # The conversation outgrew the context: its oldest turn makes room for the new one.
+                if not talking.chat.history:
+                    raise
+                del talking.chat.history[:2]
+                click.echo("the context is full: the oldest turn is left out (/clear begins anew)", err=True)
+            else:
+                return
     except KeyboardInterrupt:
-        click.echo("\nstopped", err=True)
+        click.echo("stopped", err=True)
+    except LadingError as error:
+        if not talking.serving.server.alive():
+            raise
+        tell(error.message, error.hint)

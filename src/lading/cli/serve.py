@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lading.cli.app import App, common, networked
+from lading.cli.app import App, common, json_option, networked, print_json
 from lading.cli.serving import environment, introduce, make_options, read_keys, runtime_options
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("--embeddings", is_flag=True, help="Serve embeddings.")
 @click.option("-d", "--detach", is_flag=True, help="Serve in the background; see ps, logs, stop.")
 @click.option("--name", metavar="NAME", help="Name of the server in the background.")
+@json_option
 @runtime_options
 @networked
 @common
@@ -42,6 +43,7 @@ def command(
     embeddings: bool,
     detach: bool,
     name: str | None,
+    as_json: bool,
     chosen: dict[str, Any],
     offline: bool,
     insecure: bool,
@@ -53,19 +55,25 @@ def command(
     if name and not detach:
         msg = "--name is for a server in the background (--detach)"
         raise click.UsageError(msg)
+    if as_json and not detach:
+        msg = "--json tells of a server in the background (--detach)"
+        raise click.UsageError(msg)
     with app.session(offline=offline, insecure=insecure) as session:
         keys = read_keys(api_key_file, api_key, session.config.api_key)
         options = make_options(chosen, host=host, port=port, api_keys=keys, alias=alias, embeddings=embeddings)
         if detach:
-            _background(session, reference, options, name)
+            _background(session, reference, options, name, as_json=as_json)
         else:
             _foreground(app, session, reference, options)
 
 
-def _background(session: Session, reference: str, options: Options, name: str | None) -> None:
+def _background(session: Session, reference: str, options: Options, name: str | None, *, as_json: bool) -> None:
     from lading.api import serve_detached  # noqa: PLC0415 - the library is loaded when the command runs
 
     record = serve_detached(session, reference, options, environment(), name=name)
+    if as_json:
+        print_json(record)
+        return
     click.echo(f"serving  {record.name}   {record.url}   {record.runtime} {record.runtime_version}   pid {record.pid}")
 
 

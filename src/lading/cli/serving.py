@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from functools import wraps
@@ -19,11 +20,13 @@ if TYPE_CHECKING:
 
 _NAMES = ("ctx_size", "threads", "n_gpu_layers", "runtime", "temp", "top_p", "top_k", "min_p", "repeat_penalty", "seed")
 
+_CONTEXT_STEP = 256
+
 
 def runtime_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the flags of the runtime, as llama-server spells them; it receives them as `chosen`."""
 
-    @click.option("-c", "--ctx-size", type=click.IntRange(min=1), help="Context in tokens.")
+    @click.option("-c", "--ctx-size", type=click.IntRange(min=1), help="Context in tokens, in steps of 256.")
     @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all usable cores if not given.")
     @click.option("-ngl", "--n-gpu-layers", type=click.IntRange(min=0), help="Layers to keep on the GPU.")
     @click.option("--temp", type=click.FloatRange(0, 5), help="Sampling temperature.")
@@ -50,6 +53,9 @@ def make_options(chosen: Mapping[str, Any], **more: Any) -> Options:
     from lading.api import Options  # noqa: PLC0415 - the library is loaded when a command runs
     from lading.runtime import Sampling  # noqa: PLC0415 - as above
 
+    if any(isinstance(value, float) and math.isnan(value) for value in chosen.values()):
+        msg = "NaN is no setting"
+        raise UsageError(msg, hint="give a number, or leave the flag away")
     sampling = Sampling(
         temperature=chosen["temp"],
         top_p=chosen["top_p"],
@@ -59,13 +65,18 @@ def make_options(chosen: Mapping[str, Any], **more: Any) -> Options:
         seed=chosen["seed"],
     )
     return Options(
-        ctx_size=chosen["ctx_size"],
+        ctx_size=_padded(chosen["ctx_size"]),
         threads=chosen["threads"],
         n_gpu_layers=chosen["n_gpu_layers"],
         runtime=chosen["runtime"],
         sampling=sampling,
         **more,
     )
+
+
+def _padded(ctx_size: int | None) -> int | None:
+    # llama.cpp holds contexts in steps of 256 and cannot begin with less; what is said is what it has.
+    return None if ctx_size is None else -(-ctx_size // _CONTEXT_STEP) * _CONTEXT_STEP
 
 
 def environment() -> Mapping[str, str]:

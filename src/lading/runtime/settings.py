@@ -106,7 +106,7 @@ _RANGES: dict[str, tuple[type, float, float]] = {
     "min_p": (float, 0.0, 1.0),
     "repeat_penalty": (float, 0.1, 10.0),
     "seed": (int, 0, 2**32 - 1),
-    "ctx_size": (int, 1, 2**24),
+    "ctx_size": (int, 256, 2**24),
 }
 
 

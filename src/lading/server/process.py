@@ -96,7 +96,7 @@ class Server:
         hint = ""
         if code is not None and code < 0:
             how = f"signal {-code}, {signal.Signals(-code).name}" if -code in set(signal.Signals) else f"signal {-code}"
-            hint = "the same request may do it again; `lading version` tells the runtime's version for a report"
+            hint = "the same request may do it again; `lading info` tells the runtime's version for a report"
             if -code == signal.SIGKILL:
                 hint = "the system ends what takes too much memory; a smaller --ctx-size or model takes less"
         return LadingError(f"the runtime {self.name} died ({how}){self._said()}", hint=hint)

@@ -4,13 +4,14 @@
 PYTHON ?= python3
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 TESTS ?= tests
+RUNS ?= 10000
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 PIP_VERSION := 26.3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs reference bench setup system constraints clean
+.PHONY: help demo test lint format docs reference bench soak setup system constraints clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +41,9 @@ reference: setup ## Write the pages and schemas that follow from the code
 
 bench: setup ## Measure: times and memory, against peers where that says more
 	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+soak: system setup ## Break 10,000 commands by faults of the network and by kills; RUNS=n for another number
+	@$(BIN)/python scripts/soak.py --runs $(RUNS)
 
 setup: .venv/.setup ## Make the virtual environment with all tools
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from fault_table import pytest_terminal_summary
 from hostile_server import Hostile, Reply
 from hub import LoopbackHub
 from real_registry import RegistryProcess, start_registry
@@ -17,6 +18,9 @@ from lading.http import Client, Patience
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+# The controller of a parallel run loads this file alone: here the table of faults reaches its summary.
+__all__ = ["pytest_terminal_summary"]
 
 ROOT = Path(__file__).parents[1]
 STORYTELLER = ROOT / "examples/storyteller/storyteller-f16.gguf"

@@ -12,7 +12,7 @@ from lading.errors import IntegrityError, LadingError, NetworkError, NoSpaceErro
 from lading.events import Advanced, Event, Finished, Skipped, Started
 from lading.manifest import Descriptor, Manifest
 from lading.plan import make_plan
-from lading.store import Store
+from lading.store import Store, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -146,8 +146,9 @@ def test_a_blob_that_another_process_brought_meanwhile_is_skipped(store: Store, 
 
 @pytest.mark.parametrize("error", [NetworkError("the line broke"), NoSpaceError("full"), IntegrityError("wrong")])
 def test_the_first_failure_stops_the_others_and_is_the_one_raised(
-    store: Store, recorder: Recorder, error: LadingError
+    store: Store, recorder: Recorder, error: LadingError, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(stream, "ENDURANCE", stream.Endurance(tries=0))
     made = manifest(*BLOBS)
     source = Memory(*BLOBS, b"{}")
     running = threading.Barrier(3)

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import socket
 import stat
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +47,7 @@ def start() -> Iterator[Start]:
 
 HOLD_LOCK = """
 import sys
+from itertools import pairwise
 from pathlib import Path
 from lading import fs
 with fs.Lock(Path(sys.argv[1]), "it", shared=sys.argv[2] == "shared"):
@@ -54,6 +57,7 @@ with fs.Lock(Path(sys.argv[1]), "it", shared=sys.argv[2] == "shared"):
 
 HOLD_PARTIAL = """
 import sys
+from itertools import pairwise
 from pathlib import Path
 from lading import fs
 partial = fs.Partial(Path(sys.argv[1]))
@@ -216,6 +220,7 @@ def test_a_file_size_limit_leaves_the_old_bytes_and_nothing_else(tmp_path: Path,
     fs.atomic_write(path, b"old")
     code = """
 import resource, signal, sys
+from itertools import pairwise
 from pathlib import Path
 from lading import fs
 from lading.errors import LadingError
@@ -248,6 +253,7 @@ def test_a_read_only_disk_denies_access(tmp_path: Path) -> None:
 def test_killed_writers_leave_old_or_new_bytes_and_their_successor_tidies_up(tmp_path: Path, start: Start) -> None:
     code = """
 import sys
+from itertools import pairwise
 from pathlib import Path
 from lading import fs
 print("go", flush=True)
@@ -271,6 +277,7 @@ while True:
 def test_folders_are_private_whatever_the_umask(tmp_path: Path, start: Start) -> None:
     code = """
 import os, sys
+from itertools import pairwise
 from pathlib import Path
 from lading import fs
 os.umask(int(sys.argv[2], 8))
@@ -416,7 +423,7 @@ def test_a_part_is_taken_over_within_a_second_when_its_holder_is_killed(tmp_path
     assert time.monotonic() - killed[0] < 1
     assert set(seen) == {4}
     assert partial.size == 4
-    assert partial.read_at(0, 10) == b"half"
+    assert path.read_bytes() == b"half"
     partial.close()
     worker.end()
 
@@ -484,6 +491,7 @@ def test_bytes_that_cannot_be_synced_are_dropped(tmp_path: Path, monkeypatch: py
 def test_a_part_whose_writer_died_at_any_moment_can_be_written_to_by_its_owner(tmp_path: Path, start: Start) -> None:
     code = """
 import os, sys
+from itertools import pairwise
 from pathlib import Path
 from lading import fs
 folder = Path(sys.argv[1])
@@ -523,3 +531,72 @@ def test_only_what_nobody_holds_is_swept(tmp_path: Path, start: Start) -> None:
     assert fs.read_if_locked(tmp_path / "held") is None
     assert fs.read_if_locked(tmp_path / "nothing") is None
     assert fs.remove_if_idle(tmp_path / "held") == 3
+
+
+@pytest.mark.parametrize(
+    ("size", "kept"),
+    [
+        (0, 0),
+        (1, 0),
+        (fs.SYNCED_EACH, 0),
+        (fs.SYNCED_EACH + 1, fs.SYNCED_EACH),
+        (3 * fs.SYNCED_EACH - 1, 2 * fs.SYNCED_EACH),
+    ],
+)
+def test_of_a_part_whose_writer_died_only_what_was_synced_is_trusted(tmp_path: Path, size: int, kept: int) -> None:
+    (tmp_path / "part").write_bytes(b"x" * size)
+    partial = fs.Partial(tmp_path / "part")
+    assert partial.reopen() == kept
+    assert partial.size == kept
+    partial.close()
+
+
+def test_a_part_that_was_settled_is_trusted_whole_and_only_until_more_is_appended(tmp_path: Path) -> None:
+    partial = fs.Partial(tmp_path / "part")
+    partial.append(0, memoryview(b"abcde"))
+    assert partial.frontier == 0
+    partial.settle()
+    partial.close()
+    again = fs.Partial(tmp_path / "part")
+    assert again.reopen() == 5
+    again.append(5, memoryview(b"f"))
+    assert again.frontier == 0
+    assert (tmp_path / "part").read_bytes() == b"abcdef"
+    again.close()
+
+
+@pytest.mark.parametrize("flag", [fs._O_DIRECT, 0], ids=["direct", "cached"])
+def test_what_is_appended_is_there_whatever_its_place_and_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: int
+) -> None:
+    monkeypatch.setattr(fs, "_O_DIRECT", flag)
+    data = memoryview(mmap.mmap(-1, 3 * fs.SYNCED_EACH))
+    data[:] = os.urandom(len(data))
+    synced: list[int] = []
+    real = os.fdatasync
+
+    def count(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_size)
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", count)
+    partial = fs.Partial(tmp_path / "part")
+    ends = [1, 4096, 1 << 20, (1 << 20) + 5, 9 << 20, (9 << 20) + 8192, len(data)]
+    for start, end in pairwise([0, *ends]):
+        partial.append(start, data[start:end])
+    assert (tmp_path / "part").read_bytes() == data
+    assert synced == [fs.SYNCED_EACH, 2 * fs.SYNCED_EACH, 3 * fs.SYNCED_EACH]
+    partial.close()
+
+
+def test_what_could_not_be_synced_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    partial = fs.Partial(tmp_path / "part")
+    partial.append(0, memoryview(bytes(fs.SYNCED_EACH + 1)))
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with pytest.raises(LadingError, match="part"):
+        partial.append(fs.SYNCED_EACH + 1, memoryview(bytes(fs.SYNCED_EACH)))
+    assert partial.size == fs.SYNCED_EACH
+    partial.close()

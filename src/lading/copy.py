@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from lading import media
 from lading.errors import StoppedError
 from lading.events import Advanced, Finished, Noted, Skipped, Started
+from lading.pace import Paced
 
 if TYPE_CHECKING:
     from lading.content import Source, Target
     from lading.events import Event, Reporter
     from lading.manifest import Descriptor
+    from lading.pace import Pace
     from lading.plan import Plan
 
 PARALLEL = 4
@@ -48,9 +50,18 @@ class Copied:
 
 
 def run(
-    plan: Plan, source: Source, target: Target, tag: str | None, reporter: Reporter, *, parallel: int = PARALLEL
+    plan: Plan,
+    source: Source,
+    target: Target,
+    tag: str | None,
+    reporter: Reporter,
+    *,
+    parallel: int = PARALLEL,
+    pace: Pace | None = None,
 ) -> Copied:
     """Move the plan's missing blobs, then its manifest, which gets the name `tag` at the target.
+
+    `parallel` is how many blobs move at a time, `pace` the limit that all of them keep together.
 
     The manifest is written last, so that it never names a blob that is not there. The first failure
     stops the other transfers and is raised; what they received so far is kept for the next attempt.
@@ -61,7 +72,8 @@ def run(
         for blob in plan.present:
             if blob.digest in files:
                 reporter.emit(Skipped(blob.digest, label(blob), name(blob), blob.size, "present"))
-    moved = _move(plan.missing, source, target, _OnlyFiles(reporter, files), parallel)
+    paced = Paced(source, pace) if pace else source
+    moved = _move(plan.missing, paced, target, _OnlyFiles(reporter, files), parallel)
     target.put_document(plan.manifest, tag)
     return Copied(moved, plan.total_bytes + len(plan.manifest.raw))
 

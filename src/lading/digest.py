@@ -161,6 +161,12 @@ class VerifyingReader(io.RawIOBase):
             self._finish()
         return count
 
+    def unverified(self) -> ByteReader:
+        """Hand over the source, before the first read, to one who verifies its bytes too; this reader is over then."""
+        # Dropping a reader closes it, and with it what it holds.
+        inner, self._inner = self._inner, io.BytesIO()
+        return inner
+
     def _finish(self) -> None:
         if not self._left and self._inner.readinto(bytearray(1)):
             self._verifier.update(b"\0")

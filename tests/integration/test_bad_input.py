@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -280,3 +281,32 @@ def test_a_read_only_store_can_be_read_and_run_but_not_written(
             assert "read-only" in lading(*command, code=4).stderr
     finally:
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("flags", [(), ("--no-resume",)])
+def test_what_an_interrupted_pull_left_is_taken_up_unless_told_otherwise(
+    lading: CommandLine, serve: Callable[..., str], artifact: Artifact, hostile: Hostile, flags: tuple[str, ...]
+) -> None:
+    reference = serve(artifact)
+    digest = Digest.of(artifact.weights)
+    lading("pull", reference)
+    lading("rm", reference)
+    lading("prune")
+    part = lading.store / "ingest" / digest.file_name
+    part.write_bytes(artifact.weights[:1_000_000])
+    part.chmod(0o700)  # as an orderly interrupted pull leaves it
+    hostile.asked.clear()
+    lading("pull", reference, *flags)
+    (asked,) = (asked for asked in hostile.asked if asked.path.endswith(digest))
+    assert asked.headers.get("Range") == (None if flags else "bytes=1000000-")
+    assert "no faults" in lading("verify").stdout
+
+
+def test_a_rate_limit_holds(lading: CommandLine, serve: Callable[..., str], artifact: Artifact) -> None:
+    reference = serve(artifact)
+    began = time.monotonic()
+    lading("pull", reference, "--limit-rate", "2M")
+    # 2.9 MB at 2 MB/s cannot take less.
+    assert time.monotonic() - began > 1.3
+    for wrong in ("0", "fast", "-1", "5X"):
+        assert "rate" in lading("pull", reference, "--limit-rate", wrong, code=2).stderr

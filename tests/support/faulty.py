@@ -24,7 +24,20 @@ from lading.store import Store, sweep
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-WRITING = ("open", "pwrite", "ftruncate", "fsync", "replace", "link", "symlink", "unlink", "mkdir", "rmdir", "fchmod")
+WRITING = (
+    "open",
+    "pwrite",
+    "ftruncate",
+    "fsync",
+    "fdatasync",
+    "replace",
+    "link",
+    "symlink",
+    "unlink",
+    "mkdir",
+    "rmdir",
+    "fchmod",
+)
 READING = ("lstat", "fstat", "pread", "preadv")
 FAULTS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC, "EACCES": errno.EACCES}
 OLD, NEW = bytes(range(256)) * 40, b"new" * 5000

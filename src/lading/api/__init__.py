@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from lading.api._login import login, logout
     from lading.api._pack import pack
     from lading.api._prepare import Prepared, prepare
-    from lading.api._pull import pull
+    from lading.api._pull import Way, pull
     from lading.api._push import push
     from lading.api._serve import (
         Options,
@@ -50,7 +50,7 @@ _PLACES = {
     "lading.api._login": ("login", "logout"),
     "lading.api._pack": ("pack",),
     "lading.api._prepare": ("Prepared", "prepare"),
-    "lading.api._pull": ("pull",),
+    "lading.api._pull": ("Way", "pull"),
     "lading.api._push": ("push",),
     "lading.api.results": ("Inspection", "PackResult", "PackedFile", "Pulled", "Pushed"),
     "lading.api._serve": (
@@ -85,6 +85,7 @@ __all__ = [
     "Serving",
     "Session",
     "Talk",
+    "Way",
     "info",
     "inspect",
     "list_models",

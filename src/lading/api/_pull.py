@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lading import artifact, copy, media
@@ -24,14 +25,27 @@ if TYPE_CHECKING:
     from lading.api.session import Session
     from lading.content import Source
     from lading.manifest import Manifest
+    from lading.pace import Pace
     from lading.plan import Plan
     from lading.reference import Reference
 
 
-def pull(session: Session, text: str, *, name: str | None = None, parallel: int = copy.PARALLEL) -> Pulled:
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How to fetch: files at a time, a limit of speed that several pulls may share, whether to take up what was left."""
+
+    parallel: int = copy.PARALLEL
+    pace: Pace | None = None
+    resume: bool = True
+
+
+ORDINARY = Way()
+
+
+def pull(session: Session, text: str, *, name: str | None = None, way: Way = ORDINARY) -> Pulled:
     """Fetch what a reference names, unless it is all here, and name it in the store.
 
-    `name` is the name to give; None gives the one that follows from the reference. What is to be fetched is read and
+    `name` is the name to give; None gives the one that follows from the reference. `way` says how to fetch. What is to be fetched is read and
     understood before the first byte of weights is. Raises the errors of the source, IntegrityError for bytes that are
     not as promised, NoSpaceError before fetching what cannot fit, StoppedError, telling what is kept, after Ctrl-C.
     """
@@ -41,16 +55,16 @@ def pull(session: Session, text: str, *, name: str | None = None, parallel: int 
         case refs.Url():
             from lading.api._pull_file import pull_file  # noqa: PLC0415 - each kind of place loads its own needs
 
-            return pull_file(session, reference, local_name or reference.stored)
+            return pull_file(session, reference, local_name or reference.stored, way=way)
         case refs.Hub():
             from lading.api._pull_hub import pull_hub  # noqa: PLC0415 - as above
 
-            return pull_hub(session, reference, local_name or reference.stored, parallel=parallel)
+            return pull_hub(session, reference, local_name or reference.stored, way=way)
         case _:
-            return _pull_artifact(session, reference, local_name, parallel=parallel)
+            return _pull_artifact(session, reference, local_name, way=way)
 
 
-def _pull_artifact(session: Session, reference: Reference, name: str | None, *, parallel: int) -> Pulled:
+def _pull_artifact(session: Session, reference: Reference, name: str | None, *, way: Way) -> Pulled:
     source, wanted = open_source(reference, session.config, lambda: session.client, insecure=session.insecure)
     manifest = single_manifest(source.document(wanted), source.document, str(reference))
     row = artifact.detect(manifest, str(reference))
@@ -64,7 +78,7 @@ def _pull_artifact(session: Session, reference: Reference, name: str | None, *, 
             name=name or wanted,
             format_name=row.name,
             annotations=origin(reference, manifest),
-            parallel=parallel,
+            way=way,
         )
 
 
@@ -76,7 +90,7 @@ def fetch(
     name: str,
     format_name: str,
     annotations: dict[str, str],
-    parallel: int,
+    way: Way,
     check: Callable[[], None] = lambda: None,
 ) -> Pulled:
     """Fetch what a plan lacks and give its manifest a name; the blobs are leased by the caller.
@@ -85,9 +99,12 @@ def fetch(
     """
     manifest = plan.manifest
     session.store.require_space(plan.missing_bytes)
+    if not way.resume:
+        for blob in plan.missing:
+            session.store.blobs.forget_part(blob.digest)
     before = session.store.find(name)
     with _telling_what_is_kept(session, plan):
-        copied = copy.run(plan, source, session.store, None, session.reporter, parallel=parallel)
+        copied = copy.run(plan, source, session.store, None, session.reporter, parallel=way.parallel, pace=way.pace)
     if plan.missing:
         check()
     replaced = before.descriptor.digest if before and before.descriptor.digest != manifest.digest else None

@@ -16,7 +16,9 @@ from lading.model import Model, Part, Role, role_of
 from lading.transport.web import look
 
 if TYPE_CHECKING:
+    from lading.api._pull import Way
     from lading.api.session import Session
+    from lading.pace import Pace
     from lading.reference import Url
     from lading.store import Adopted, Lease
     from lading.transport.web import WebFile
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 _BLOB = "application/octet-stream"
 
 
-def pull_file(session: Session, reference: Url, name: str) -> Pulled:
+def pull_file(session: Session, reference: Url, name: str, *, way: Way) -> Pulled:
     """Fetch a file of weights and name it in the store; its header is read before the rest of it."""
     file = look(reference.url, session.client, insecure=session.insecure)
     if role_of(file.name) is not Role.WEIGHTS:
@@ -35,7 +37,7 @@ def pull_file(session: Session, reference: Url, name: str) -> Pulled:
     with session.store.lease() as lease:
         with closing(file.ranges()) as ranges:
             read_facts([HeaderFile(Role.WEIGHTS, file.name, lambda: ranges)])
-        adopted = _receive(session, file, lease)
+        adopted = _receive(session, file, lease, way.pace)
         blob = Descriptor(media_type=_BLOB, digest=adopted.digest, size=adopted.size)
         part = Part(Role.WEIGHTS, file.name, blob)
         # Once more, from the bytes that were kept: what the header said before they came proves nothing.
@@ -60,9 +62,9 @@ def pull_file(session: Session, reference: Url, name: str) -> Pulled:
     )
 
 
-def _receive(session: Session, file: WebFile, lease: Lease) -> Adopted:
+def _receive(session: Session, file: WebFile, lease: Lease, pace: Pace | None) -> Adopted:
     session.reporter.emit(Started(file.url, "weights", file.name, file.size))
-    with closing(file.open()) as reader:
+    with closing(pace.reader(file.open()) if pace else file.open()) as reader:
         adopted = session.store.put_unknown(
             file.name, file.size, reader, lambda done: session.reporter.emit(Advanced(file.url, done)), lease=lease
         )

@@ -21,6 +21,7 @@ from lading.transport.choice import choose
 from lading.transport.listing import ListedSource, annotated, parts_of
 
 if TYPE_CHECKING:
+    from lading.api._pull import Way
     from lading.api.session import Session
     from lading.content import RangeReader
     from lading.manifest import Descriptor
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 _FORMAT = "modelpack"
 
 
-def pull_hub(session: Session, reference: Hub, name: str, *, parallel: int) -> Pulled:
+def pull_hub(session: Session, reference: Hub, name: str, *, way: Way) -> Pulled:
     """Fetch the files of a hub's repository that make the model asked for, and name it in the store.
 
     What is up to date costs the questions for the commit and its list of files. Small files, whose sha256 the hub does
@@ -81,7 +82,7 @@ def pull_hub(session: Session, reference: Hub, name: str, *, parallel: int) -> P
             name=name,
             format_name=row.name,
             annotations=annotations,
-            parallel=parallel,
+            way=way,
             check=check,
         )
 

@@ -17,15 +17,23 @@ from lading.transport.local import tidy
 if TYPE_CHECKING:
     from lading.api.session import Session
     from lading.digest import Digest
+    from lading.pace import Pace
     from lading.reference import Reference
 
 _MAX_MOUNTS = 4
 
 
-def push(session: Session, name: str, destination: str | None = None, *, parallel: int = copy.PARALLEL) -> Pushed:
+def push(
+    session: Session,
+    name: str,
+    destination: str | None = None,
+    *,
+    parallel: int = copy.PARALLEL,
+    pace: Pace | None = None,
+) -> Pushed:
     """Write a model of the store to where its name says, or to `destination`.
 
-    Blobs that are there are skipped, those in another repository of the same registry mounted; the manifest goes last.
+    `pace` limits the speed. Blobs that are there are skipped, those in another repository of the same registry mounted; the manifest goes last.
     Raises UsageError for a local name without a destination, IntegrityError for a blob that was changed in the store.
     """
     tag = local(session, name)
@@ -47,7 +55,7 @@ def push(session: Session, name: str, destination: str | None = None, *, paralle
     try:
         with session.store.use([manifest.digest, *(blob.digest for blob in manifest.blobs)]):
             plan = make_plan(manifest, target.has)
-            copied = copy.run(plan, session.store, target, wanted, session.reporter, parallel=parallel)
+            copied = copy.run(plan, session.store, target, wanted, session.reporter, parallel=parallel, pace=pace)
     finally:
         if isinstance(target, Store):
             tidy(target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from lading.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+_SCALES = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 _COMMON = ("store", "quiet", "debug", "progress")
 # --debug is read by the entry, which stands outside of every verb.
 
@@ -90,6 +92,27 @@ def networked(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--insecure", is_flag=True, help="Accept plain http and any certificate from the registry.")(
         function
     )
+
+
+class Rate(click.ParamType[int]):
+    """Bytes per second with a decimal suffix: 500K, 50M, 1.5G."""
+
+    name = "rate"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return bytes per second."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)([KMG]?)B?", str(value), re.IGNORECASE | re.ASCII)
+        rate = int(float(match[1]) * _SCALES[match[2].upper()]) if match else 0
+        if rate <= 0:
+            self.fail(f"{value!r} is no rate; one is written like 500K, 50M or 1.5G, in bytes per second", param, ctx)
+        return rate
+
+
+def paced(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command --limit-rate; it receives `limit_rate` in bytes per second, or None."""
+    return click.option("--limit-rate", type=Rate(), metavar="RATE", help="Most bytes per second, as in 50M.")(function)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")

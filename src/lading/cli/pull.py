@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lading.cli.app import App, common, json_option, networked, print_json
+from lading.cli.app import App, common, json_option, networked, paced, print_json
 from lading.errors import StoppedError
 from lading.text import size
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 @click.argument("references", metavar="REF...", nargs=-1, required=True)
 @click.option("-t", "--tag", "name", metavar="NAME", help="Name the model this in the store.")
 @click.option("--parallel", type=click.IntRange(1, 32), default=4, show_default=True, help="Files fetched at a time.")
+@click.option("--no-resume", is_flag=True, help="Begin anew instead of taking up what an interrupted pull left.")
+@paced
 @json_option
 @networked
 @common
@@ -27,6 +29,8 @@ def command(
     *,
     name: str | None,
     parallel: int,
+    no_resume: bool,
+    limit_rate: int | None,
     as_json: bool,
     offline: bool,
     insecure: bool,
@@ -43,18 +47,20 @@ def command(
 
     Only what is missing is fetched; every byte is held to its digest. Interrupted, the same command resumes.
     """  # noqa: D301 - click takes a real backspace as its mark for lines to leave as they are
-    from lading.api import pull  # noqa: PLC0415 - the library is loaded when the command runs
+    from lading.api import Way, pull  # noqa: PLC0415 - the library is loaded when the command runs
     from lading.api.documents import pull_document  # noqa: PLC0415 - as above
     from lading.api.lookup import tag_name  # noqa: PLC0415 - as above
+    from lading.pace import Pace  # noqa: PLC0415 - as above
 
     if name and len(references) > 1:
         msg = "--tag names one model; several were given"
         raise click.UsageError(msg)
+    way = Way(parallel, Pace(limit_rate) if limit_rate else None, resume=not no_resume)
     results = []
     try:
         with app.session(offline=offline, insecure=insecure) as session:
             for reference in references:
-                result = pull(session, reference, name=tag_name(name) if name else None, parallel=parallel)
+                result = pull(session, reference, name=tag_name(name) if name else None, way=way)
                 results.append(result)
                 if not as_json:
                     click.echo(_line(result))

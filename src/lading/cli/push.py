@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from lading.cli.app import App, common, json_option, print_json
+from lading.cli.app import App, common, json_option, paced, print_json
 from lading.errors import StoppedError
 from lading.text import size
 
@@ -14,9 +14,19 @@ from lading.text import size
 @click.argument("destination", metavar="[DEST]", required=False)
 @click.option("--insecure", is_flag=True, help="Accept plain http and any certificate from the registry.")
 @click.option("--parallel", type=click.IntRange(1, 32), default=4, show_default=True, help="Blobs sent at a time.")
+@paced
 @json_option
 @common
-def command(app: App, name: str, destination: str | None, *, insecure: bool, parallel: int, as_json: bool) -> None:
+def command(
+    app: App,
+    name: str,
+    destination: str | None,
+    *,
+    insecure: bool,
+    parallel: int,
+    limit_rate: int | None,
+    as_json: bool,
+) -> None:
     """Write the model NAME of the store to where its name says, or to DEST.
 
     \b
@@ -27,10 +37,12 @@ def command(app: App, name: str, destination: str | None, *, insecure: bool, par
     """  # noqa: D301 - click takes a real backspace as its mark for lines to leave as they are
     from lading.api import push  # noqa: PLC0415 - the library is loaded when the command runs
     from lading.api.documents import push_document  # noqa: PLC0415 - as above
+    from lading.pace import Pace  # noqa: PLC0415 - as above
 
+    pace = Pace(limit_rate) if limit_rate else None
     try:
         with app.session(insecure=insecure) as session:
-            result = push(session, name, destination, parallel=parallel)
+            result = push(session, name, destination, parallel=parallel, pace=pace)
     except KeyboardInterrupt:
         msg = "interrupted: blobs that were sent whole stay there; the same command sends the rest"
         raise StoppedError(msg) from None

@@ -51,8 +51,17 @@ class Body(io.RawIOBase):
             return 0
         window = view if self._left is None else view[: self._left]
         with self._broken_off():
-            count: int = self._stream.readinto(window)
+            count: int = self._stream.readinto(window) if self._left is None else self._receive(window)
         self._took(count)
+        return count
+
+    def _receive(self, window: memoryview) -> int:
+        """Return what has come, as soon as anything has: what fills the window may break off and take all with it."""
+        stream = self._stream
+        count: int = stream.fp.readinto1(window) if stream.fp else 0
+        stream.length -= count
+        if not stream.length or not count:
+            stream._close_conn()  # noqa: SLF001 - the connection is free for the next request
         return count
 
     def read1(self, size: int, /) -> bytes:

@@ -18,6 +18,7 @@ from lading.store import adoption
 from lading.store.adoption import Adopted
 from lading.store.hashing import hash_file
 from lading.store.linked import LinkedFiles
+from lading.store.receive import CHUNK, receive, receive_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
     from lading.content import ByteReader, Progress, Source
     from lading.manifest import Descriptor
-
-CHUNK = 1024 * 1024
-"""Bytes per read when receiving; more gains nothing, less costs system calls."""
 
 
 class Blobs:
@@ -154,24 +152,15 @@ class Blobs:
             if self.has(blob):
                 partial.discard()
                 return "present"
-            resumed = 0 < partial.size <= blob.size
-            if not resumed:
-                partial.truncate(0)
-            try:
-                try:
-                    _fill(partial, blob, source, progress)
-                except IntegrityError:
-                    if not resumed:
-                        raise
-                    partial.truncate(0)
-                    _fill(partial, blob, source, progress)
-            except IntegrityError:
-                partial.discard()
-                raise
+            receive(partial, blob, source, progress)
             self.commit(partial, blob.digest)
         finally:
             partial.close()
         return ""
+
+    def forget_part(self, digest: Digest) -> None:
+        """Drop what an earlier receiver of a blob left, unless one is at it now; the next begins at the start."""
+        fs.remove_if_idle(self.stage(digest))
 
     def receive_unknown(
         self,
@@ -191,7 +180,7 @@ class Blobs:
         try:
             partial.truncate(0)
             verifier = Verifier(name, size=size, digest=None)
-            _receive(partial, reader, verifier, progress)
+            receive_stream(partial, reader, verifier, progress)
             digest = verifier.finish()
             if keep:
                 keep(digest)
@@ -278,27 +267,3 @@ def _digest_of(text: str) -> Digest | None:
         return Digest(text)
     except FormatError:
         return None
-
-
-def _fill(partial: fs.Partial, blob: Descriptor, source: Source, progress: Progress) -> None:
-    verifier = Verifier(f"blob {blob.digest.short}", size=blob.size, digest=blob.digest)
-    progress(0)
-    while left := partial.read_at(verifier.seen, CHUNK):
-        verifier.update(left)
-        progress(verifier.seen)
-    if verifier.seen < blob.size:
-        reader = source.open(blob, verifier.seen)
-        try:
-            _receive(partial, reader, verifier, progress)
-        finally:
-            reader.close()
-    verifier.finish()
-
-
-def _receive(partial: fs.Partial, reader: ByteReader, verifier: Verifier, progress: Progress) -> None:
-    buffer = memoryview(bytearray(CHUNK))
-    while count := reader.readinto(buffer):
-        start = verifier.seen
-        verifier.update(buffer[:count])
-        partial.write_at(start, buffer[:count])
-        progress(verifier.seen)

@@ -53,15 +53,17 @@ class Lease:
             self._file.write_at(self._file.size, memoryview(lines))
 
 
-def living(folder: Path) -> Iterator[Digest]:
-    """Yield all digests under a living lease and remove the leases of the dead.
+def living(folder: Path, *, dry_run: bool = False) -> Iterator[Digest]:
+    """Yield all digests under a living lease and remove the leases of the dead, unless it is a dry run.
 
     Call it with the store's gate held exclusively, so that no lease is half made.
     """
-    for path in sorted(folder.glob("*.lease")):
+    with fs.os_errors(folder):
+        paths = sorted(folder.glob("*.lease"))
+    for path in paths:
         lines = fs.read_if_locked(path)
         if lines is None:
-            fs.remove_if_idle(path)
+            fs.remove_if_idle(path, dry_run=dry_run)
             continue
         for line in lines.decode("ascii", "replace").splitlines():
             # A line that a full disk cut short names no blob; its holder was told of the failure.

@@ -178,7 +178,10 @@ class Registry:
         name = tag or document.digest
         headers = {"Content-Type": document.media_type}
         with self.send("PUT", self._manifest_path(name), headers=headers, body=document.raw, again=True) as response:
-            if response.status not in (_OK, _CREATED, _ACCEPTED):
+            # 201 is the specification's word; a 200 is some portal's, which has swallowed the manifest.
+            if response.is_page:
+                raise response.page()
+            if response.status != _CREATED:
                 raise self._refused(response, f"the manifest `{name}` for `{self.repository}`")
             self._check_claim(response, document.raw, f"`{name}` for `{self.repository}`")
 
@@ -186,6 +189,9 @@ class Registry:
         """Say whether the registry asks for logins at all; raises AccessDeniedError if it refuses ours."""
         subject, url = "its API (/v2/)", f"{self._origin}/v2/"
         with self._client.request("GET", url, verify=self._verify) as response:
+            if response.status == _NOT_FOUND:
+                msg = f"{self.host} does not answer as a registry does (404 at /v2/)"
+                raise NetworkError(msg, hint="check its name and port")
             if not self._wants_login(response):
                 self._expect_data(response, subject)
                 return False

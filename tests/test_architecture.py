@@ -38,6 +38,7 @@ _PATH_WRITERS = {
 WRITERS = {
     "cli/entry.py": {"os.open"},  # the null device, in place of a reader that has gone
     "server/process.py": {"tempfile.mkstemp", ".unlink"},  # the log of a runtime in the foreground, gone with it
+    "server/record.py": {"os.open"},  # the last line of a log whose writer was killed
     "server/supervisor.py": {"os.open"},  # a log that grows as long as the server runs, so not atomic by nature
 }
 READERS_OF_THE_ENVIRONMENT = {"cli/app.py", "cli/entry.py", "cli/serving.py"}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -61,3 +63,36 @@ def test_tagging_keeps_where_the_model_came_from(session: api.Session, storytell
     assert first.source == second.source == storyteller.as_uri()
     with pytest.raises(NotFoundError, match="nosuch"):
         api.tag(session, "nosuch", "story:3")
+
+
+def test_a_linked_model_that_is_known_to_be_changed_is_listed_as_broken(
+    session: api.Session, storyteller: Path, tmp_path: Path
+) -> None:
+    story = tmp_path / "story.gguf"
+    story.write_bytes(storyteller.read_bytes())
+    packed = api.pack(session, story, "story:1")
+    if packed.files[0].how != "linked":
+        pytest.skip("this file system clones: nothing is linked")
+
+    def broken() -> str | None:
+        (model,) = api.list_models(session)
+        return model.broken
+
+    assert broken() is None
+    os.utime(story)
+    assert broken() is None, "another time alone proves nothing"
+    with story.open("ab") as file:
+        file.write(b"more")
+    assert f"{story} was changed after it was packed" in str(broken())
+    os.truncate(story, storyteller.stat().st_size)
+    assert broken() is None
+    data = bytearray(storyteller.read_bytes())
+    data[-1] ^= 1
+    story.write_bytes(data)
+    time.sleep(0.1)
+    assert [fault for _digest, _size, fault in api.verify(session) if fault]
+    assert f"{story} was changed after it was packed" in str(broken())
+    story.write_bytes(storyteller.read_bytes())
+    time.sleep(0.1)
+    assert [fault for _digest, _size, fault in api.verify(session) if fault] == []
+    assert broken() is None

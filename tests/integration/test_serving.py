@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
+from disks import mounted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,6 +115,78 @@ def test_a_detached_server_is_listed_logged_and_stopped(lading: CommandLine, sto
         lading("stop", "story-1")
     assert json.loads(lading("ps", "--json").stdout) == []
     assert not lading("prune").stdout.startswith("freed  0 B")
+
+
+def overwrite(path: Path) -> None:
+    """Change a byte in place, as a program that saves into its file does."""
+    with path.open("r+b") as file:
+        file.seek(-100, os.SEEK_END)
+        byte = file.read(1)
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+def linked(lading: CommandLine, story: Path) -> None:
+    lading("pack", story, "-t", "story:1")
+    if not any(path.samefile(story) for path in (lading.store / "blobs" / "sha256").iterdir()):
+        pytest.skip("this file system clones: nothing is linked")
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_a_file_that_is_changed_is_served_no_longer_in_the_background(
+    lading: CommandLine, story: Path, *, bare: bool
+) -> None:
+    if not bare:
+        linked(lading, story)
+    lading("serve", story if bare else "story:1", "--detach", "-p", "0", "--name", "it")
+    try:
+        if not bare:
+            os.utime(story)
+            time.sleep(3)
+            assert json.loads(lading("ps", "--json").stdout), "another time and the same bytes are no change"
+        overwrite(story)
+        deadline = time.monotonic() + 15
+        while json.loads(lading("ps", "--json").stdout):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    finally:
+        # It ended by itself: nothing is left to stop.
+        lading("stop", "it", code=3)
+    last = lading("logs", "it").stdout.rstrip().splitlines()[-1]
+    told = "was changed while it was served" if bare else "was changed after it was packed"
+    assert f"{story} {told}" in last
+
+
+def test_a_file_that_is_changed_is_served_no_longer_in_the_foreground(lading: CommandLine, story: Path) -> None:
+    linked(lading, story)
+    process = lading.start("serve", "story:1", "-p", "0")
+    try:
+        assert process.stdout is not None
+        assert "http://" in process.stdout.readline()
+        overwrite(story)
+        _out, told = process.communicate(timeout=20)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 6, told
+    assert f"{story} was changed after it was packed" in told
+    lading("run", "story:1", "hello", code=6)
+
+
+def test_a_store_on_a_read_only_disk_is_used_as_it_is(lading: CommandLine, story: Path, tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", 16 << 20) as disk:
+        lading.environment["LADING_STORE"] = str(disk.path / "store")
+        lading("pack", story, "-t", "story:1")
+        lading("pack", story, "-t", "story:2")
+        lading("rm", "story:2")
+        disk.freeze()
+        assert lading("run", "story:1", "In the beginning", "-n", "4").stdout.strip()
+        lading("serve", "story:1", "--detach", "-p", "0")
+        lading("stop", "story-1")
+        assert lading("prune", "--dry-run").stdout
+        assert "read-only" in lading("prune", code=4).stderr
+        assert "story:1" in lading("list").stdout
+        lading("verify")
 
 
 def test_a_taken_port_is_named(lading: CommandLine, story: Path) -> None:

@@ -319,3 +319,37 @@ def test_a_record_is_json_with_the_words_of_ps(tmp_path: Path) -> None:
         *("runtime", "runtime_version", "started"),
     }
     assert find(tmp_path, "story").pid == os.getpid()
+
+
+def test_a_stopped_server_leaves_its_log_and_nothing_else(launch: Callable[..., Launch], folder: Path) -> None:
+    detach(launch())
+    stop(folder, "story")
+    assert [path.name for path in folder.iterdir()] == ["story.log"]
+
+
+def test_a_killed_supervisor_is_told_in_the_log_and_leaves_nothing_else(
+    launch: Callable[..., Launch], folder: Path
+) -> None:
+    record = detach(launch())
+    os.kill(record.pid, signal.SIGKILL)
+    wait_until(lambda: process_start(record.pid) == "")
+    assert servers(folder) == ()
+    assert servers(folder) == ()
+    assert [path.name for path in folder.iterdir()] == ["story.log"]
+    text = b"".join(logs(folder, "story")).decode()
+    assert text.endswith("lading: the server was killed, or the machine went down\n")
+    assert text.count("was killed") == 1
+
+
+def test_logs_go_a_week_after_their_last_line_and_not_those_of_the_living(
+    launch: Callable[..., Launch], folder: Path
+) -> None:
+    detach(launch())
+    for name in ("old", "recent"):
+        (folder / f"{name}.log").write_text("said\n")
+    week = time.time() - 7 * 24 * 3600
+    for name in ("old", "story"):
+        os.utime(folder / f"{name}.log", (week - 60, week - 60))
+    os.utime(folder / "recent.log", (week + 3600, week + 3600))
+    assert [record.name for record in servers(folder)] == ["story"]
+    assert sorted(path.name for path in folder.glob("*.log")) == ["recent.log", "story.log"]

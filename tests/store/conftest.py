@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from workers import Start
 
 FOLDERS = {"blobs", "ingest", "links", "leases", "locks", "models", "cache"}
-FILES = {"oci-layout", "index.json"}
+FILES = {"oci-layout", "index.json", "reserve"}
 
 
 class CheckStore(Protocol):

@@ -14,6 +14,7 @@ from lading.errors import FormatError, LadingError, NotFoundError, UsageError
 from lading.store import Store, sweep
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from workers import Start
@@ -271,3 +272,60 @@ def test_an_index_with_an_entry_that_cannot_be_read_frees_nothing(store: Store) 
     with pytest.raises(LadingError):
         sweep.prune(store)
     assert len(list(store.blobs.digests())) == 3
+
+
+def test_a_store_that_lost_its_index_is_neither_read_nor_written_until_it_is_back(store: Store) -> None:
+    made = put(store, "precious", b"weights")
+    moved = (store.root / "index.json").rename(store.root.parent / "index.json")
+    before = set(store.blobs.digests())
+    actions: dict[str, Callable[[], object]] = {
+        "list": store.tags,
+        "find": lambda: store.find("precious"),
+        "verify": lambda: list(sweep.verify(store)),
+        "prune": lambda: sweep.prune(store),
+        "tag": lambda: store.tag("other", made),
+        "untag": lambda: store.untag("precious"),
+        "pack": lambda: put(store, "new", b"more"),
+        "pull": lambda: store.put_blob(descriptor(b"more"), Memory(b"more"), ignore),
+        "lease": lambda: store.lease().__enter__(),
+        "create": store.index.create,
+    }
+    for action in actions.values():
+        with pytest.raises(FormatError, match="has blobs but no index") as caught:
+            action()
+        assert "restore index.json" in caught.value.hint
+    (store.root / "oci-layout").unlink()
+    with pytest.raises(FormatError, match="has blobs but no index"):
+        store.prepare()
+    assert set(store.blobs.digests()) == before
+    assert not (store.root / "index.json").exists()
+    moved.rename(store.root / "index.json")
+    assert names(store) == ["precious"]
+    assert sweep.prune(store).blobs == 0
+
+
+CREATE = """
+import sys
+from pathlib import Path
+from sources import put
+from lading.store import Store
+print("ready", flush=True)
+sys.stdin.read()
+for number in range(30):
+    store = Store(Path(sys.argv[1]) / str(number))
+    store.tags()
+    put(store, sys.argv[2], sys.argv[2].encode())
+    store.tags()
+"""
+
+
+def test_processes_that_begin_a_store_at_once_do_not_take_it_for_a_lost_one(start: Start, tmp_path: Path) -> None:
+    writers = [start(CREATE, tmp_path / "stores", name) for name in ("a", "b", "c")]
+    for writer in writers:
+        assert writer.line() == "ready"
+    for writer in writers:
+        writer.go()
+    for writer in writers:
+        assert writer.process.wait(60) == 0
+    for number in range(30):
+        assert sorted(names(Store(tmp_path / "stores" / str(number)))) == ["a", "b", "c"]

@@ -101,8 +101,8 @@ def test_a_name_given_while_a_collection_begins_is_seen_by_it(store: Store, monk
     lease = store.lease([made.digest, *(blob.digest for blob in made.blobs)])
     lease.__enter__()
 
-    def finished(folder: Path) -> list[Digest]:
-        found = list(living(folder))
+    def finished(folder: Path, *, dry_run: bool) -> list[Digest]:
+        found = list(living(folder, dry_run=dry_run))
         store.index.set("a", made.descriptor, {})
         lease.__exit__(None, None, None)
         return found

@@ -420,3 +420,13 @@ def test_a_large_file_is_hashed_in_blocks_and_the_progress_may_stop_it(tmp_path:
     with pytest.raises(KeyboardInterrupt):
         hash_file(descriptor, "sha256", stop)
     os.close(descriptor)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user and still link it")
+def test_a_file_of_another_user_is_copied_and_not_linked(store: Store, file: Path) -> None:
+    os.chown(file, 12345, -1)
+    assert pack(store, file).how in ("copied", "cloned")
+    assert not store.blobs.path(BLOB.digest).samefile(file)
+    file.write_bytes(OTHER)
+    assert store.has(BLOB)
+    assert store.blobs.hashes_to_its_name(BLOB.digest)

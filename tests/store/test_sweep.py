@@ -217,6 +217,25 @@ def test_verify_finds_every_kind_of_damage_and_names_the_models(store: Store) ->
     assert store.document("first").digest == first.digest
 
 
+def test_all_names_of_a_damaged_manifest_are_told_and_why_in_a_few_words(store: Store) -> None:
+    made = put(store, "first", b"weights")
+    store.tag("second", made)
+    damage(store, made.digest, b"{}")
+    fault = faults(store)[made.digest]
+    assert fault.models == ("first", "second")
+    assert fault.why == f"its bytes hash to {Digest.of(b'{}').short}"
+    damage(store, made.digest, None)
+    fault = faults(store)[made.digest]
+    assert (fault.models, fault.why) == (("first", "second"), "is missing")
+
+
+def test_all_names_of_a_missing_blob_are_told(store: Store) -> None:
+    for name in ("first", "second"):
+        put(store, name, b"shared", name.encode())
+    damage(store, Digest.of(b"shared"), None)
+    assert faults(store)[Digest.of(b"shared")].models == ("first", "second")
+
+
 @pytest.mark.parametrize("place", ["first", "middle", "last"])
 def test_one_flipped_bit_is_found_and_the_blob_fetched_again(store: Store, place: str) -> None:
     data = random.Random(5).randbytes(5_000_000)

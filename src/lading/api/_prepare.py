@@ -13,7 +13,7 @@ import msgspec
 from lading import artifact
 from lading import reference as refs
 from lading.api.lookup import local, parse
-from lading.errors import FormatError, UnfitError
+from lading.errors import AccessDeniedError, FormatError, UnfitError
 from lading.events import Noted
 from lading.facts import HeaderFile, read_facts
 from lading.formats.shards import shard_of
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from lading.api.session import Session
     from lading.digest import Digest
     from lading.manifest import Manifest
-    from lading.model import Model, ModelFacts
+    from lading.model import Model, ModelFacts, Part
+    from lading.store import Store
 
 _MAX_PARAMS = 64 * 1024
 _OPENED = (Role.WEIGHTS, Role.PROJECTOR, Role.TEMPLATE)
@@ -39,7 +40,7 @@ class Prepared:
     """A model ready to be served: files on disk, and what it says of itself.
 
     `weights` is the first shard. `parameters` are the artifact's own wishes, not yet checked. `digest` is None and
-    `held` empty for a bare file; `pulled` tells of a pull that had to come first.
+    `held` empty for a bare model, whose `files` are used as they lie; `pulled` tells of a pull that had to come first.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Prepared:
     facts: ModelFacts
     parameters: dict[str, object]
     held: tuple[Digest, ...]
+    files: tuple[Path, ...] = ()
     pulled: Pulled | None = None
 
 
@@ -86,15 +88,16 @@ def _from_store(session: Session, name: str, manifest: Manifest, pulled: Pulled 
     _require_gguf(model.facts.format, name)
     parts = [part for part in model.parts if part.role in _OPENED]
     facts = read_facts([HeaderFile(part.role, part.name, partial(store.ranges, part.blob)) for part in parts])
-    folder = store.view(manifest.digest, [(part.name, part.blob) for part in parts])
-    paths = {role: [folder / part.name for part in parts if part.role is role] for role in _OPENED}
+    _require_one_model([part.name for part in parts if part.role is Role.WEIGHTS], name)
+    places = _places(store, name, manifest.digest, parts)
+    paths = {role: [place for part, place in zip(parts, places, strict=True) if part.role is role] for role in _OPENED}
     left = [part.name for part in model.of(Role.ADAPTER)]
     if left:
         session.reporter.emit(Noted(f"adapters are not served yet: {', '.join(left)}", warning=True))
     return Prepared(
         name=name,
         digest=manifest.digest,
-        weights=_one_model(paths[Role.WEIGHTS], name),
+        weights=paths[Role.WEIGHTS][0],
         projector=next(iter(paths[Role.PROJECTOR]), None),
         template=next(iter(paths[Role.TEMPLATE]), None),
         facts=facts,
@@ -104,6 +107,22 @@ def _from_store(session: Session, name: str, manifest: Manifest, pulled: Pulled 
     )
 
 
+def _places(store: Store, name: str, digest: Digest, parts: list[Part]) -> list[Path]:
+    """Return where each part lies under its own name; in a store that is read-only, under its digest's if that will do."""
+    try:
+        folder = store.view(digest, [(part.name, part.blob) for part in parts])
+    except AccessDeniedError as error:
+        if store.writable:
+            raise
+        if sum(part.role is Role.WEIGHTS for part in parts) > 1:
+            # A runtime finds the other shards by the name of the first.
+            msg = f"{name} is made of several files, which need their names in the store {store.root}: it is read-only"
+            hint = "run it once when the store can be written to, or pull it into another one with --store"
+            raise AccessDeniedError(msg, hint=hint) from error
+        return [store.blobs.path(part.blob.digest) for part in parts]
+    return [folder / part.name for part in parts]
+
+
 def _from_files(path: Path) -> Prepared:
     with ExitStack() as stack:
         draft = open_draft(path, stack)
@@ -111,15 +130,17 @@ def _from_files(path: Path) -> Prepared:
         files = {
             role: [origin.path.absolute() for found, _name, origin in draft.files if found is role] for role in _OPENED
         }
+        _require_one_model([file.name for file in files[Role.WEIGHTS]], str(path))
         return Prepared(
             name=str(path),
             digest=None,
-            weights=_one_model(files[Role.WEIGHTS], str(path)),
+            weights=files[Role.WEIGHTS][0],
             projector=next(iter(files[Role.PROJECTOR]), None),
             template=next(iter(files[Role.TEMPLATE]), None),
             facts=draft.facts,
             parameters={},
             held=(),
+            files=tuple(path for paths in files.values() for path in paths),
         )
 
 
@@ -140,8 +161,7 @@ def _require_gguf(format_name: str, name: str) -> None:
         raise UnfitError(msg, hint="pull or pack its GGUF form")
 
 
-def _one_model(paths: list[Path], name: str) -> Path:
-    if len(paths) > 1 and not all(shard_of(path.name) for path in paths):
-        msg = f"{name} holds {len(paths)} models: {', '.join(path.name for path in paths[:5])}"
+def _require_one_model(files: list[str], name: str) -> None:
+    if len(files) > 1 and not all(shard_of(file) for file in files):
+        msg = f"{name} holds {len(files)} models: {', '.join(files[:5])}"
         raise UnfitError(msg, hint="pack or name one of them")
-    return paths[0]

@@ -11,7 +11,7 @@ from lading.api._prepare import prepare
 from lading.events import Noted
 from lading.runtime import ServeSettings, choose, from_artifact, merged
 from lading.runtime.settings import Sampling
-from lading.server import Launch, check_address, detach, http_probe, logs, name_for, start, stop
+from lading.server import FileWatch, Launch, check_address, detach, http_probe, logs, name_for, start, stop
 from lading.server import servers as living_servers
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lading.chat import Chat, Wishes
     from lading.runtime import ArtifactSettings, Runtime
     from lading.server import Server, ServerRecord
+    from lading.store import Watch
 
 DEFAULT_CONTEXT = 8192
 """Tokens, when neither the user nor the artifact says: what a model was trained for may need all memory."""
@@ -69,13 +70,14 @@ def serve(session: Session, text: str, options: Options, environment: Mapping[st
     """Serve a model until the block ends. `environment` is the user's, for finding the runtime.
 
     Raises PolicyError for an address beyond this machine without a key before anything is fetched, UnfitError without
-    a runtime, and what `server.start` raises.
+    a runtime, and what `server.start` raises. A file that is changed while it is served ends the server; what it raises
+    then is the IntegrityError that names the file.
     """
     check_address(options.host, options.api_keys)
     runtime = choose(options.runtime, environment)
-    with prepare(session, text) as prepared:
+    with prepare(session, text) as prepared, _watch(session, prepared) as watch:
         settings = _settings(session, prepared, options)
-        with start(runtime, settings, http_probe()) as server:
+        with start(runtime, settings, http_probe(), check=watch.check) as server:
             yield Serving(prepared, runtime, server, settings.ctx_size or DEFAULT_CONTEXT)
 
 
@@ -129,6 +131,7 @@ def serve_detached(
                 environment=dict(environment),
                 store=session.store.root if prepared.held else None,
                 held=tuple(prepared.held),
+                files=prepared.files,
             )
         )
 
@@ -146,6 +149,10 @@ def stop_server(session: Session, name: str) -> ServerRecord:
 def server_logs(session: Session, name: str, *, follow: bool = False) -> Iterator[bytes]:
     """Yield the log of a server in the background, dead or alive; `follow` goes on until it ends."""
     return logs(_folder(session), name, follow=follow)
+
+
+def _watch(session: Session, prepared: Prepared) -> Watch | FileWatch:
+    return session.store.watch(prepared.held) if prepared.held else FileWatch(prepared.files)
 
 
 def _folder(session: Session) -> Path:

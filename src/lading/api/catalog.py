@@ -13,7 +13,7 @@ from lading.errors import LadingError, NotFoundError
 from lading.manifest import Manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from lading.api.session import Session
     from lading.digest import Digest
@@ -41,18 +41,25 @@ class _Cache(msgspec.Struct, frozen=True):
 
 
 def list_models(session: Session) -> tuple[ModelDocument, ...]:
-    """Return all named models, sorted by name. One that cannot be read is listed with `broken` saying why."""
+    """Return all named models, sorted by name.
+
+    `broken` says why one cannot be read, or what is known to be wrong with its files; none is read for that.
+    """
     store = session.store
     tags = sorted(store.tags(), key=lambda tag: tag.name)
     summaries = _summaries(store, tags)
     known = (summaries[tag.descriptor.digest] for tag in tags)
     users = Counter(blob for summary in known if isinstance(summary, _Summary) for blob in summary.blobs)
-    return tuple(_listed(tag, summaries[tag.descriptor.digest], users) for tag in tags)
+    faults = store.blobs.linked.faults(store.blobs.path)
+    return tuple(_listed(tag, summaries[tag.descriptor.digest], users, faults) for tag in tags)
 
 
-def _listed(tag: Tag, summary: _Summary | str, users: Counter[str]) -> ModelDocument:
-    broken = summary if isinstance(summary, str) else None
+def _listed(tag: Tag, summary: _Summary | str, users: Counter[str], faults: Mapping[Digest, str]) -> ModelDocument:
     known = _UNKNOWN if isinstance(summary, str) else summary
+    if isinstance(summary, str):
+        broken: str | None = summary
+    else:
+        broken = next((why for digest, why in faults.items() if digest in known.blobs), None) if faults else None
     return ModelDocument(
         reference=tag.name,
         digest=str(tag.descriptor.digest),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lading.server.address import check_address, is_loopback
+from lading.server.bare import FileWatch
 from lading.server.health import http_probe
 from lading.server.process import Endpoint, Probe, Server, start
 from lading.server.record import ServerRecord, find, logs, name_for, servers, stop
@@ -10,6 +11,7 @@ from lading.server.supervisor import Launch, detach
 
 __all__ = [
     "Endpoint",
+    "FileWatch",
     "Launch",
     "Probe",
     "Server",

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ _FIRST_PAUSE = 0.01
 _LONGEST_PAUSE = 0.2
 _LEAST_PATIENCE = 120.0
 _SLOWEST_DISK = 20e6  # bytes per second, a hard disk behind a slow network
+_WATCH_SECONDS = 1.0
 _AFTERMATH = 2.0  # seconds in which a process whose connection broke is seen to have died
 
 
@@ -56,6 +58,8 @@ class Server:
         self.endpoint = endpoint
         self._process = process
         self._log = log_descriptor
+        self._ended = threading.Event()
+        self._fault: LadingError | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -71,6 +75,22 @@ class Server:
     def alive(self) -> bool:
         """Say whether the process runs."""
         return self._process.poll() is None
+
+    def watch(self, check: Callable[[], None]) -> None:
+        """Call `check` once a second from now on; what it raises ends the process and is told as its death."""
+
+        def look() -> None:
+            while not self._ended.wait(_WATCH_SECONDS):
+                try:
+                    check()
+                except LadingError as error:
+                    if not self._ended.is_set():
+                        self._fault = error
+                        # At once: not one answer more is to come from it.
+                        self._process.kill()
+                    return
+
+        threading.Thread(target=look, name="watch", daemon=True).start()
 
     def wait(self) -> None:
         """Return never while the runtime lives; raise LadingError that says how it died."""
@@ -90,7 +110,9 @@ class Server:
             raise self.death() from error
 
     def death(self) -> LadingError:
-        """Return the error that says how the process died, with the telling lines of its log."""
+        """Return the error that says how the process died, with the telling lines of its log, or why it was ended."""
+        if self._fault is not None:
+            return self._fault
         code = self._process.returncode
         how = f"exit code {code}"
         hint = ""
@@ -103,6 +125,7 @@ class Server:
 
     def stop(self, grace: float = GRACE_SECONDS) -> None:
         """End the process, with force after `grace` seconds, and reap it; harmless when it ended before."""
+        self._ended.set()
         try:
             if self.alive():
                 self._signal(signal.SIGTERM)
@@ -153,13 +176,15 @@ def start(
     log_descriptor: int | None = None,
     patience: float | None = None,
     cancelled: Callable[[], bool] = lambda: False,
+    check: Callable[[], None] | None = None,
 ) -> Server:
     """Start a runtime and return when it is ready to answer.
 
     On Linux the process ends with the calling thread, so call from one that lives as long as the server. `probe` asks
     its /health. `log_descriptor` is an open file for what it writes, taken over; None takes a file without a name.
     `patience` is in seconds; None gives two minutes, and more for a large model. `cancelled` is asked again and again
-    and ends the wait. Raises PolicyError for an address beyond this machine without a key, BusyError for a taken port,
+    and ends the wait. `check` is called once a second as long as the process lives, from another thread; what it raises
+    ends the process and is raised in its place, here and later. Raises PolicyError for an address beyond this machine without a key, BusyError for a taken port,
     FormatError or UnfitError for a model that does not load, LadingError with the log's telling lines else.
     """
     descriptor = _nameless() if log_descriptor is None else log_descriptor
@@ -173,6 +198,8 @@ def start(
         raise
     server = Server(process, runtime.name, endpoint, descriptor)
     try:
+        if check is not None:
+            server.watch(check)
         _wait_until_healthy(server, settings, probe, patience, cancelled)
     except BaseException:
         server.stop()

@@ -1,7 +1,7 @@
 """The servers that run in the background: one file each, believed only while its process lives.
 
-`<folder>/<name>.json` is written when a server is ready, `<name>.log` is what its runtime wrote, `.<name>.lock` is
-held by its supervisor. A process is known by its id and the moment it started, since ids are used again.
+`<folder>/<name>.json` is written when a server is ready, `<name>.log` is what its runtime wrote, kept for a week after
+its end, `.<name>.lock` is held by its supervisor and goes with it. A process is known by its id and the moment it started, since ids are used again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _LARGEST = 64 * 1024
 _POLL_SECONDS = 0.02
 STOP_SECONDS = 10.0
+_LAST_SECONDS = 0.5
+_LOGS_KEPT = 7 * 24 * 3600.0
 
 
 class ServerRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,14 +75,25 @@ def log_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.log"
 
 
+def lock_path(folder: Path, name: str) -> Path:
+    """Return where the lock on a server's name lies."""
+    check_name(name)
+    return folder / f".{name}.lock"
+
+
 def write(folder: Path, record: ServerRecord) -> None:
     """Write a record, whole or not at all."""
     fs.atomic_write(record_path(folder, record.name), msgspec.json.encode(record), mode=0o600)
 
 
 def servers(folder: Path) -> tuple[ServerRecord, ...]:
-    """Return the living servers, oldest first, and remove the records of the dead."""
+    """Return the living servers, oldest first, and remove the records and locks of the dead, and their old logs."""
     living = [record for path in sorted(folder.glob("*.json")) if (record := _living(path))]
+    for path in folder.glob(".*.lock"):
+        fs.remove_if_idle(path)
+    used = {record.name for record in living}
+    for path in folder.glob("*.log"):
+        _drop_old(path, used)
     return tuple(sorted(living, key=lambda record: record.started))
 
 
@@ -154,7 +168,32 @@ def _living(path: Path) -> ServerRecord | None:
     if record is not None and process_start(record.pid) == record.process_start:
         return record
     fs.remove(path)
+    _note_end(path.with_suffix(".log"), path.with_name(f".{path.stem}.lock"))
     return None
+
+
+def _note_end(path: Path, lock: Path) -> None:
+    """Close the log of a server that could not do it, unless another one has taken its name."""
+    # The last threads of one that was killed hold its lock for a moment longer than it counts as running.
+    deadline = time.monotonic() + _LAST_SECONDS
+    while fs.read_if_locked(lock) is not None:
+        if time.monotonic() >= deadline:
+            return
+        time.sleep(_POLL_SECONDS)
+    # The log is a help and no promise: without space, or without itself, the server is gone all the same.
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, b"lading: the server was killed, or the machine went down\n")
+        finally:
+            os.close(descriptor)
+
+
+def _drop_old(path: Path, used: set[str]) -> None:
+    with suppress(FileNotFoundError):
+        old = time.time() - path.stat().st_mtime > _LOGS_KEPT
+        if old and path.stem not in used and fs.read_if_locked(path.with_name(f".{path.stem}.lock")) is None:
+            fs.remove(path)
 
 
 def _signal(record: ServerRecord, number: signal.Signals) -> None:

@@ -11,6 +11,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from lading.server.process import Probe, Server
 
+_GLANCE_SECONDS = 0.3
 _STATUS = 1  # where the supervisor reports: its standard output, until it is ready
 
 
@@ -43,7 +45,7 @@ class Launch:
 
     `folder` is where the records are kept; `name` becomes the server's. `reference` and `digest` tell what is served.
     `runtime` names one, as found in `environment`. `store` and `held` are the store's root and the digests that must
-    stay in it as long as the server runs.
+    stay in it as long as the server runs; `files` are served as they lie. Both are watched for changes.
     """
 
     folder: Path
@@ -55,6 +57,7 @@ class Launch:
     environment: dict[str, str] = field(repr=False)
     store: Path | None = None
     held: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
     patience: float | None = None
 
 
@@ -115,19 +118,20 @@ def _heard(told: bytes) -> ServerRecord:
 
 
 def supervise(
-    data: bytes, make_probe: Callable[[], Probe], hold: Callable[[Launch], AbstractContextManager[object]]
+    data: bytes, make_probe: Callable[[], Probe], hold: Callable[[Launch], AbstractContextManager[Callable[[], None]]]
 ) -> NoReturn:
     """Be the supervisor that `data`, from `detach`, describes; ends this process.
 
-    `make_probe` is called while the runtime loads. `hold` keeps what the server needs in the store while it is open.
+    `make_probe` is called while the runtime loads. `hold` keeps what the server needs in the store while it is open, and gives
+    the check that fails once some of it was changed.
     """
     launch = decode(data, Launch)
     if os.fork():
         os._exit(0)
     code = 0
     try:
-        with _stoppable(), _name_taken(launch), hold(launch):
-            _serve(launch, make_probe)
+        with _stoppable(), _name_taken(launch), hold(launch) as check:
+            _serve(launch, make_probe, check)
     except StoppedError as stopped:
         code = 128 + stopped.signal_number
     except LadingError as error:
@@ -139,7 +143,7 @@ def supervise(
     os._exit(code)
 
 
-def _serve(launch: Launch, make_probe: Callable[[], Probe]) -> None:
+def _serve(launch: Launch, make_probe: Callable[[], Probe], check: Callable[[], None]) -> None:
     path = record.log_path(launch.folder, launch.name)
     with fs.os_errors(path):
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -154,6 +158,7 @@ def _serve(launch: Launch, make_probe: Callable[[], Probe]) -> None:
         log_descriptor=descriptor,
         patience=launch.patience,
         cancelled=_nobody_listens,
+        check=check,
     ) as server:
         published = _publish(launch, runtime.name, runtime.version, server)
         try:
@@ -196,16 +201,20 @@ def _publish(launch: Launch, runtime: str, version: str, server: Server) -> Serv
 
 @contextmanager
 def _name_taken(launch: Launch) -> Iterator[None]:
-    lock = fs.Lock(launch.folder / f".{launch.name}.lock", "the name", timeout=0)
-    try:
-        lock.__enter__()
-    except BusyError as error:
-        msg = f"a server named `{launch.name}` is running already"
-        raise BusyError(msg, hint=f"lading stop {launch.name}, or another name with --name") from error
+    deadline = time.monotonic() + _GLANCE_SECONDS
+
+    def taken(_size: int) -> None:
+        # Who looks whether a lock is idle holds it for a moment.
+        if time.monotonic() >= deadline:
+            msg = f"a server named `{launch.name}` is running already"
+            raise BusyError(msg, hint=f"lading stop {launch.name}, or another name with --name")
+
+    lock = fs.Partial(record.lock_path(launch.folder, launch.name), waiting=taken)
     try:
         yield
     finally:
-        lock.__exit__()
+        lock.discard()
+        lock.close()
 
 
 @contextmanager

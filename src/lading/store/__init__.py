@@ -4,16 +4,17 @@
     ingest/     parts being received                    links/   stamps of files packed by link
     leases/     what running commands need              locks/   files to lock
     models/     named files for runtimes                cache/   what can be made again
+    reserve     space to be given up on a full disk
 
 It is a `Source` and a `Target`, so pull and push are copies from and to it. A layout that belongs
-to somebody else is opened with a `work` folder of its own, which takes all but the first line.
+to somebody else is opened with a `work` folder of its own, which takes all but the first line and the reserve.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from lading import fs, media
@@ -26,7 +27,9 @@ from lading.store.blobs import Blobs
 from lading.store.closure import closure
 from lading.store.index import Tag, TagIndex
 from lading.store.lease import Lease
+from lading.store.reserve import Reserve
 from lading.store.views import make_view
+from lading.store.watch import Watch
 from lading.text import size as human_size
 
 if TYPE_CHECKING:
@@ -38,19 +41,20 @@ if TYPE_CHECKING:
 _RESERVE = 16 * 1024 * 1024
 _DIGEST = re.compile(r"sha(?:256:[0-9a-f]{64}|512:[0-9a-f]{128})")
 
-__all__ = ["Adopted", "Blobs", "Lease", "Store", "Tag"]
+__all__ = ["Adopted", "Blobs", "Lease", "Store", "Tag", "Watch"]
 
 
 class Store:
     """One store. Opening it touches nothing; the first write makes the layout."""
 
-    __slots__ = ("blobs", "index", "root", "work")
+    __slots__ = ("blobs", "index", "reserve", "root", "work")
 
     def __init__(self, root: Path, *, work: Path | None = None) -> None:
         self.root = root
         self.work = work or root
         self.blobs = Blobs(root, self.work)
-        self.index = TagIndex(root, self.work)
+        self.reserve = Reserve(self.work)
+        self.index = TagIndex(root, self.work, self.blobs)
 
     # -- names ---------------------------------------------------------------
 
@@ -81,7 +85,7 @@ class Store:
         if tag is None:
             raise _unknown(name)
         self.prepare()
-        self.index.remove(tag.name)
+        self.reserve.lend(lambda: self.index.remove(tag.name))
 
     # -- Source --------------------------------------------------------------
 
@@ -162,12 +166,25 @@ class Store:
 
     def prepare(self) -> None:
         """Make the folders of a store and its layout files, unless they are there."""
-        if (self.root / "oci-layout").exists() and (self.work / "locks").is_dir() and self.leases.is_dir():
+        whole = self.index.exists() and (self.root / "oci-layout").exists()
+        if whole and (self.work / "locks").is_dir() and self.leases.is_dir():
+            self._fill_reserve()
             return
         fs.make_folder(self.root / "blobs" / "sha256")
         for name in ("locks", "leases", "ingest"):
             fs.make_folder(self.work / name)
         self.index.create()
+        self._fill_reserve()
+
+    def _fill_reserve(self) -> None:
+        # A layout that is somebody else's holds nothing that is ours to keep there.
+        if self.work == self.root:
+            self.reserve.fill()
+
+    @property
+    def writable(self) -> bool:
+        """Say whether there is a store that may be written to; one on a read-only disk, or of another user, may not."""
+        return os.access(self.root, os.W_OK)
 
     @property
     def leases(self) -> Path:
@@ -190,11 +207,17 @@ class Store:
     @contextmanager
     def use(self, digests: Iterable[Digest]) -> Iterator[None]:
         """Keep digests from collection while they are read; in a read-only store nothing needs to be done."""
-        if os.access(self.root, os.W_OK):
-            with self.lease(digests):
+        if self.writable:
+            kept = tuple(digests)
+            with ExitStack() as stack:
+                self.reserve.lend(lambda: stack.enter_context(self.lease(kept)))
                 yield
         else:
             yield
+
+    def watch(self, digests: Iterable[Digest]) -> Watch:
+        """Watch the linked files among blobs that are in use; a context manager whose `check` raises IntegrityError."""
+        return Watch(self.blobs, digests)
 
     def reach(self, document: Document) -> Iterator[Descriptor]:
         """Yield everything a document reaches and the store holds of it, itself first, each digest once."""
@@ -202,7 +225,8 @@ class Store:
 
     def view(self, digest: Digest, files: Iterable[tuple[str, Descriptor]]) -> Path:
         """Return the folder that holds a model's files under their own names, for a runtime."""
-        return make_view(self.work, self.blobs, digest, files)
+        wanted = tuple(files)
+        return self.reserve.lend(lambda: make_view(self.work, self.blobs, digest, wanted))
 
 
 def _unknown(name: str) -> NotFoundError:

@@ -37,8 +37,8 @@ def adopt(
 ) -> Adopted:
     """Hash a user's file and make it a blob.
 
-    A copy-on-write twin is best, then a hard link that is watched from then on, then a copy, hashed again
-    while it is made; `copy` forces the last, and makes a linked blob the store's own. `keep` is told the
+    A copy-on-write twin is best, then a hard link that is watched from then on, if the file is the user's own, then a
+    copy, hashed again while it is made; `copy` forces the last, and makes a linked blob the store's own. `keep` is told the
     digest before the blob gets its name, so that a lease protects it. Raises IntegrityError for a file
     that changes meanwhile.
     """
@@ -86,7 +86,8 @@ def _clone(blobs: Blobs, origin: fs.Origin, digest: Digest, staged: Path) -> boo
 
 
 def _link(blobs: Blobs, origin: fs.Origin, digest: Digest, staged: Path) -> bool:
-    if not fs.hard_link(origin.path, staged):
+    # Root may link anybody's file; its owner could still write to it.
+    if origin.before.st_uid != os.geteuid() or not fs.hard_link(origin.path, staged):
         return False
     with fs.os_errors(staged):
         _refuse_changed(origin, staged.lstat())

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from lading import fs, media
-from lading.errors import FormatError, NotFoundError
+from lading.errors import FormatError, NoSpaceError, NotFoundError
 from lading.manifest import Descriptor, decode_descriptor, encode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from lading.store.blobs import Blobs
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _MAX_INDEX = 256 * 1024 * 1024
@@ -49,13 +51,18 @@ class Tag:
 
 
 class TagIndex:
-    """The names of one layout; every change is one atomic replacement under a lock."""
+    """The names of one layout; every change is one atomic replacement under a lock.
 
-    __slots__ = ("_root", "_work")
+    A layout without an index is a new one only as long as it has no blobs. One that has lost its index is neither
+    read nor written: FormatError. What its blobs are needed for is not known, and a new index would free them.
+    """
 
-    def __init__(self, root: Path, work: Path) -> None:
+    __slots__ = ("_blobs", "_root", "_work")
+
+    def __init__(self, root: Path, work: Path, blobs: Blobs) -> None:
         self._root = root
         self._work = work
+        self._blobs = blobs
 
     def tags(self) -> tuple[Tag, ...]:
         """Return all named entries in the file's order; none when there is no layout yet.
@@ -108,6 +115,7 @@ class TagIndex:
         """Write the two files that make a folder an image layout, unless they are there."""
         with self._lock():
             if not self._path.exists():
+                self._refuse_lost()
                 self._write(_EMPTY)
             if not (self._root / "oci-layout").exists():
                 fs.atomic_write(self._root / "oci-layout", _LAYOUT, staging=self._work / "ingest" / "oci-layout")
@@ -125,7 +133,17 @@ class TagIndex:
         return fs.Lock(self._work / "locks" / "index", "the store's index")
 
     def _write(self, index: dict[str, Any]) -> None:
-        fs.atomic_write(self._path, msgspec.json.encode(index), staging=self._work / "ingest" / "index.json")
+        try:
+            fs.atomic_write(self._path, msgspec.json.encode(index), staging=self._work / "ingest" / "index.json")
+        except NoSpaceError as error:
+            msg = f"no space left for the names in {self._root}"
+            raise NoSpaceError(msg, hint=error.hint) from error
+
+    def _refuse_lost(self) -> None:
+        # Blobs come after the index, which is never removed: seen in this order, nobody is just beginning the layout.
+        if any(self._blobs.digests()) and not self._path.exists():
+            msg = f"{self._root} has blobs but no index.json: what is needed is not known"
+            raise FormatError(msg, hint="restore index.json, or begin anew with another --store; nothing was changed")
 
     def _read(self) -> dict[str, Any]:
         path = self._path
@@ -133,6 +151,7 @@ class TagIndex:
             with open(fs.open_regular(path), "rb") as file, fs.os_errors(path):  # noqa: PTH123 - a descriptor, not a path
                 raw = file.read(_MAX_INDEX)
         except NotFoundError:
+            self._refuse_lost()
             return dict(_EMPTY)
         try:
             index = msgspec.json.decode(raw)

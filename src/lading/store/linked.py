@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MAX_RECORD = 64 * 1024
+_IMPOSSIBLE = (0, 0, 0, 0, 0)
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -74,6 +75,20 @@ class LinkedFiles:
                 found.append(Digest(name.removesuffix(".json").replace("-", ":", 1)))
         return tuple(found)
 
+    def faults(self, path: Callable[[Digest], Path]) -> dict[Digest, str]:
+        """Return what is known to be wrong without reading a blob: found before, or of another size than when packed.
+
+        `path` says where a blob lies. A stamp that differs else proves nothing: the bytes may be the same.
+        """
+        found = {}
+        for digest in self.digests():
+            record, stamp = self._read(digest), _stamp_at(path(digest))
+            if record is None or stamp is None or record.stamp == _IMPOSSIBLE:
+                continue
+            if stamp[2] != record.stamp[2] or (not record.intact and stamp == record.stamp):
+                found[digest] = _fault(record, digest).message
+        return found
+
     def drop(self, digest: Digest) -> None:
         """Forget a blob: it is gone, or its bytes are now the store's own."""
         if self._path(digest).exists():
@@ -99,12 +114,8 @@ class LinkedFiles:
             record = Record(record.origin, stamp, rehash())
             if lasting and _stamp_at(blob) == stamp:
                 self._try_write(digest, record)
-        if not record.intact and record.origin:
-            msg = f"{record.origin} was changed after it was packed: it no longer is {digest.short}"
-            raise IntegrityError(msg, hint="pack it again; with --copy the store keeps bytes of its own")
         if not record.intact:
-            msg = f"blob {digest.short} in the store is damaged"
-            raise IntegrityError(msg, hint="pull or pack the model again")
+            raise _fault(record, digest)
 
     def _path(self, digest: Digest) -> Path:
         return self._folder / f"{digest.file_name}.json"
@@ -118,7 +129,7 @@ class LinkedFiles:
             return None
         except (FormatError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             # A damaged record must not vouch for anything: the impossible stamp has the file hashed.
-            return Record("a linked file", (0, 0, 0, 0, 0))
+            return Record("a linked file", _IMPOSSIBLE)
 
     def _write(self, digest: Digest, record: Record) -> None:
         fs.make_folder(self._folder)
@@ -131,6 +142,19 @@ class LinkedFiles:
         # In a store that is read-only or full the verdict holds for this open only; the next one hashes again.
         with suppress(AccessDeniedError, NoSpaceError):
             self._write(digest, record)
+
+
+def changed(origin: str, digest: Digest) -> IntegrityError:
+    """Return the error for a linked file whose bytes are no longer those of its blob."""
+    msg = f"{origin} was changed after it was packed: it no longer is {digest.short}"
+    return IntegrityError(msg, hint="pack it again; with --copy the store keeps bytes of its own")
+
+
+def _fault(record: Record, digest: Digest) -> IntegrityError:
+    if record.origin:
+        return changed(record.origin, digest)
+    msg = f"blob {digest.short} in the store is damaged"
+    return IntegrityError(msg, hint="pull or pack the model again")
 
 
 def _stamp_at(blob: Path) -> tuple[int, int, int, int, int] | None:

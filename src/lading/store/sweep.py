@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lading import fs, media
-from lading.errors import FormatError, LadingError, StoppedError
+from lading.errors import LadingError, StoppedError
 from lading.store.closure import closure
 from lading.store.hashing import hash_file
 from lading.store.lease import living
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from lading.content import Progress
     from lading.digest import Digest
     from lading.manifest import Descriptor
     from lading.store import Store
@@ -56,22 +58,26 @@ def reachable(store: Store) -> dict[Digest, set[str]]:
 def prune(store: Store, *, dry_run: bool = False) -> Pruned:
     """Free all blobs that no root reaches and no living lease keeps, and what interrupted work left.
 
-    A manifest that cannot be read stops the collection before anything is freed.
+    A manifest that cannot be read stops the collection before anything is freed. A dry run needs no right to write.
     """
     if not store.index.exists():
-        _refuse_lost_index(store)
+        store.index.roots()  # one that was lost is refused
         return Pruned(0, 0, 0)
-    store.prepare()
-    with fs.Lock(store.gate, "the store"):
+    with ExitStack() as stack:
+        if store.writable:
+            store.prepare()
+        if store.writable or not dry_run:
+            stack.enter_context(fs.Lock(store.gate, "the store"))
         # The leases first: who gives his up in between has named what it kept, and the names come after.
-        leased = set(living(store.leases))
+        leased = set(living(store.leases, dry_run=dry_run))
         kept = leased | set(reachable(store))
         freed = [digest for digest in store.blobs.digests() if digest not in kept]
         sizes = sum(store.blobs.size(digest) or 0 for digest in freed)
         if not dry_run:
             for digest in freed:
                 store.blobs.remove(digest)
-            _drop_views(store, kept)
+            store.reserve.lend(lambda: _drop_views(store, kept))
+            store.prepare()  # what was freed may be reserved again
         return Pruned(len(freed), sizes, _drop_partials(store.work / "ingest", leased, dry_run=dry_run))
 
 
@@ -81,9 +87,11 @@ def verify(store: Store, *, threads: int = 2) -> Iterator[tuple[Digest, int, Fau
     A blob of other bytes than its digest's counts as missing from then on, so that a pull fetches it again.
     """
     users: dict[Digest, set[str]] = {}
+    whys: dict[Digest, str] = {}
     for root in store.index.roots():
-        for fault in _closure_faults(store, root, users):
-            yield fault.digest, 0, fault
+        _look_over(store, root, users, whys)
+    for digest, why in whys.items():
+        yield digest, 0, Fault(digest, why, tuple(sorted(users[digest])))
     stopped = threading.Event()
 
     def proceed(_done: int) -> None:
@@ -94,17 +102,12 @@ def verify(store: Store, *, threads: int = 2) -> Iterator[tuple[Digest, int, Fau
     def check(digest: Digest) -> tuple[Digest, int, Fault | None]:
         models = tuple(sorted(users.get(digest, ())))
         try:
-            with fs.os_errors(store.blobs.path(digest)):
-                descriptor = store.blobs.open_file(digest)
-                try:
-                    actual, size = hash_file(descriptor, digest.algorithm, proceed)
-                finally:
-                    os.close(descriptor)
+            actual, size = _hashed(store, digest, proceed)
         except LadingError as error:
             return digest, 0, Fault(digest, error.message, models)
         if actual != digest:
             store.blobs.condemn(digest)
-            return digest, size, Fault(digest, f"its bytes hash to {actual.short}", models)
+            return digest, size, Fault(digest, _other_bytes(actual), models)
         return digest, size, None
 
     with ThreadPoolExecutor(threads) as pool:
@@ -119,28 +122,45 @@ def _names(root: Descriptor) -> tuple[str, ...]:
     return () if name is None else (name,)
 
 
-def _refuse_lost_index(store: Store) -> None:
-    if any(store.blobs.digests()):
-        msg = f"{store.root} has blobs but no index.json: what is needed is not known"
-        raise FormatError(msg, hint="restore index.json, or remove the whole store; nothing was freed")
-
-
-def _closure_faults(store: Store, root: Descriptor, users: dict[Digest, set[str]]) -> list[Fault]:
-    faults = []
+def _look_over(store: Store, root: Descriptor, users: dict[Digest, set[str]], whys: dict[Digest, str]) -> None:
+    """Note who uses what a root reaches, and why some of it cannot be right."""
     try:
         found = list(closure(store, root))
     except LadingError as error:
         users.setdefault(root.digest, set()).update(_names(root))
-        return [Fault(root.digest, error.message, _names(root))]
+        whys.setdefault(root.digest, _why_unreadable(store, root.digest, error))
+        return
     for blob in found:
-        first_seen = blob.digest not in users
         users.setdefault(blob.digest, set()).update(_names(root))
         size = store.blobs.size(blob.digest)
-        if size is None and first_seen:
-            faults.append(Fault(blob.digest, "is missing", _names(root)))
-        elif size != blob.size and first_seen:
-            faults.append(Fault(blob.digest, f"has {size} bytes, not {blob.size}", _names(root)))
-    return faults
+        if size is None:
+            whys.setdefault(blob.digest, "is missing")
+        elif size != blob.size:
+            whys.setdefault(blob.digest, f"has {size} bytes, not {blob.size}")
+
+
+def _why_unreadable(store: Store, digest: Digest, error: LadingError) -> str:
+    """Say the plain fact where there is one: a missing document, or one of other bytes."""
+    if store.blobs.size(digest) is None:
+        return "is missing"
+    try:
+        actual = _hashed(store, digest)[0]
+    except LadingError:
+        return error.message
+    return error.message if actual == digest else _other_bytes(actual)
+
+
+def _hashed(store: Store, digest: Digest, progress: Progress | None = None) -> tuple[Digest, int]:
+    with fs.os_errors(store.blobs.path(digest)):
+        descriptor = store.blobs.open_file(digest)
+        try:
+            return hash_file(descriptor, digest.algorithm, progress)
+        finally:
+            os.close(descriptor)
+
+
+def _other_bytes(actual: Digest) -> str:
+    return f"its bytes hash to {actual.short}"
 
 
 def _drop_views(store: Store, kept: set[Digest]) -> None:

@@ -284,6 +284,7 @@ def test_a_chat_has_help_and_ctrl_c_stops_the_answer_but_not_the_chat(lading: Co
     terminal.type("/nosuch\n")
     terminal.expect("no command")
     terminal.expect("> ")
+    time.sleep(0.3)  # no hand is as fast as a test: Python hears Ctrl-C once it waits for input
     terminal.type("\x03")
     terminal.expect("Ctrl-D leaves")
     assert terminal.leave() == 0

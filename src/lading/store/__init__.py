@@ -85,7 +85,13 @@ class Store:
         if tag is None:
             raise _unknown(name)
         self.prepare()
-        self.reserve.lend(lambda: self.index.remove(tag.name))
+
+        def drop() -> None:
+            # Repeated after a failure that came once the name was gone, this has nothing left to do.
+            if self.index.find(tag.name) is not None:
+                self.index.remove(tag.name)
+
+        self.reserve.lend(drop)
 
     # -- Source --------------------------------------------------------------
 

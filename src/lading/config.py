@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lading.errors import AccessDeniedError, FormatError, UsageError
+from lading.registries_conf import Registries, RegistryRule, read_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -82,34 +83,6 @@ class Network:
 
 
 @dataclass(frozen=True, slots=True)
-class RegistryRule:
-    """What registries.conf says of a name; `prefix` is `host[/path]`, or `*.domain`."""
-
-    prefix: str
-    insecure: bool = False
-    blocked: bool = False
-
-    def covers(self, host: str, repository: str) -> bool:
-        """Say whether a repository falls under the prefix."""
-        if self.prefix.startswith("*."):
-            return host.endswith(self.prefix[1:])
-        name = f"{host}/{repository}"
-        return name == self.prefix or name.startswith(f"{self.prefix}/")
-
-
-@dataclass(frozen=True, slots=True)
-class Registries:
-    """The rules of registries.conf (containers-registries.conf(5)); the longest matching prefix decides."""
-
-    rules: tuple[RegistryRule, ...] = ()
-
-    def find(self, host: str, repository: str) -> RegistryRule:
-        """Return the rule for a repository; without one, neither insecure nor blocked."""
-        matching = [rule for rule in self.rules if rule.covers(host, repository)]
-        return max(matching, key=lambda rule: len(rule.prefix), default=RegistryRule(host))
-
-
-@dataclass(frozen=True, slots=True)
 class Hubs:
     """Where the hubs are, and our tokens for them; None is the hub's public address, or no token.
 
@@ -150,7 +123,7 @@ class Config:
         """Read registries.conf and its drop-ins; raises FormatError naming the file that is wrong."""
         rules: dict[str, RegistryRule] = {}
         for file in _files(self.registries_files):
-            rules.update((rule.prefix, rule) for rule in _rules(file))
+            rules.update((rule.prefix, rule) for rule in read_rules(_read_toml(file), file))
         return Registries(tuple(rules.values()))
 
     def short_names(self) -> dict[str, str]:
@@ -197,7 +170,7 @@ def load(environ: Mapping[str, str], *, uid: int | None = None) -> Config:
         created=_epoch(environ),
         hubs=_hubs(environ, home),
         network=_network(environ, home, config_home),
-        auth_files=_auth_files(environ, home, config_home),
+        auth_files=_auth_files(environ, home, config_home, user),
         registries_files=_registries_files(environ, config_home),
         short_name_files=(
             folder / "shortnames.toml",
@@ -248,14 +221,15 @@ def _hubs(environ: Mapping[str, str], home: Path) -> Hubs:
     )
 
 
-def _auth_files(environ: Mapping[str, str], home: Path, config_home: Path) -> tuple[Path, ...]:
+def _auth_files(environ: Mapping[str, str], home: Path, config_home: Path, user: int) -> tuple[Path, ...]:
     # containers-auth.json(5): a file named explicitly is the only one.
     if environ.get("REGISTRY_AUTH_FILE"):
         return (_absolute(environ["REGISTRY_AUTH_FILE"], home),)
     runtime = environ.get("XDG_RUNTIME_DIR")
     docker = _absolute(environ["DOCKER_CONFIG"], home) if environ.get("DOCKER_CONFIG") else home / ".docker"
-    files = (config_home / "containers/auth.json", docker / "config.json")
-    return (Path(runtime) / "containers/auth.json", *files) if runtime else files
+    # Without a runtime folder (root, mostly) podman and skopeo use one of their own.
+    first = Path(runtime) / "containers" if runtime else Path("/run/containers") / str(user)
+    return (first / "auth.json", config_home / "containers/auth.json", docker / "config.json")
 
 
 def _registries_files(environ: Mapping[str, str], config_home: Path) -> tuple[Path, ...]:
@@ -272,20 +246,6 @@ def _files(paths: tuple[Path, ...]) -> Iterator[Path]:
             yield from sorted(path.glob("*.conf"))
         else:
             yield path
-
-
-def _rules(file: Path) -> Iterator[RegistryRule]:
-    entries = _read_toml(file).get("registry", [])
-    for entry in entries if isinstance(entries, list) else [None]:
-        if not isinstance(entry, dict):
-            msg = f"`registry` in {file} is not a list of tables"
-            raise FormatError(msg, hint="an entry begins with [[registry]]")
-        prefix = entry.get("prefix") or entry.get("location")
-        insecure, blocked = entry.get("insecure", False), entry.get("blocked", False)
-        if not isinstance(prefix, str) or not isinstance(insecure, bool) or not isinstance(blocked, bool):
-            msg = f"a [[registry]] in {file} is malformed"
-            raise FormatError(msg, hint="prefix and location are strings, insecure and blocked true or false")
-        yield RegistryRule(prefix.rstrip("/"), insecure, blocked)
 
 
 def _settings(file: Path) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -45,6 +45,24 @@ class RangeReader(Protocol):
         """Release the file; harmless when repeated."""
 
 
+class Stoppable(ByteReader, Protocol):
+    """A stream that another thread than its reader's can end."""
+
+    def abort(self) -> None:
+        """End the stream from any thread: a read that waits raises NetworkError at once. It is still to be closed."""
+
+
+@runtime_checkable
+class Piecewise(RangeReader, Protocol):
+    """Random access that streams, too, over a connection for each stream: several may bring a file's parts."""
+
+    def stream(self, offset: int, length: int, /) -> Stoppable:
+        """Stream `length` bytes from `offset` on, without verification.
+
+        Raises at once where a patient reader would try again, and NetworkError after seconds of silence.
+        """
+
+
 class Source(Protocol):
     """A place to read an artifact from. What it returns has been held to its digest."""
 
@@ -60,6 +78,14 @@ class Source(Protocol):
 
     def ranges(self, blob: Descriptor, /) -> RangeReader:
         """Return random access to a blob, without verification."""
+
+
+@runtime_checkable
+class Redundant(Protocol):
+    """A Source with more than one place behind it."""
+
+    def distrust(self, blob: Descriptor, /) -> bool:
+        """Hear that what was read of a blob is wrong; say whether another place gives it from now on."""
 
 
 class Target(Protocol):

@@ -8,6 +8,7 @@ import pytest
 
 from lading import config
 from lading.errors import FormatError, UsageError
+from lading.reference import Oci
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,6 +167,7 @@ def test_auth_files_come_in_podmans_order(tmp_path: Path) -> None:
         "/docker/config.json",
     ]
     assert _load(tmp_path).auth_files[-1] == tmp_path / ".docker/config.json"
+    assert str(_load(tmp_path, uid=5).auth_files[0]) == "/run/containers/5/auth.json"
     assert [str(file) for file in _load(tmp_path, REGISTRY_AUTH_FILE="/only.json").auth_files] == ["/only.json"]
 
 
@@ -173,18 +175,13 @@ def test_registries_conf_says_what_is_insecure_and_blocked(tmp_path: Path, syste
     _write(
         system / "containers/registries.conf",
         '[[registry]]\nlocation = "lab.acme.io:5000"\ninsecure = true\n'
-        '[[registry]]\nprefix = "lab.acme.io:5000/secret"\nblocked = true\n'
-        '[[registry]]\nprefix = "*.evil.com"\nblocked = true\n',
+        '[[registry]]\nprefix = "lab.acme.io:5000/secret"\nblocked = true\n',
     )
     _write(system / "containers/registries.conf.d/50.conf", '[[registry]]\nprefix = "late.io"\ninsecure = true\n')
     rules = _load(tmp_path).registries()
-    assert rules.find("lab.acme.io:5000", "chat") == config.RegistryRule("lab.acme.io:5000", insecure=True)
-    assert rules.find("lab.acme.io:5000", "secret/x").blocked
-    assert not rules.find("lab.acme.io:5000", "secretary").blocked
-    assert rules.find("a.evil.com", "x").blocked
-    assert not rules.find("evil.com", "x").blocked
-    assert rules.find("late.io", "x").insecure
-    assert rules.find("quay.io", "x") == config.RegistryRule("quay.io")
+    assert rules.find(Oci("lab.acme.io:5000", "chat")).insecure
+    assert rules.find(Oci("lab.acme.io:5000", "secret/x")).blocked
+    assert rules.find(Oci("late.io", "x")).insecure
 
 
 def test_the_users_registries_conf_replaces_the_systems_and_a_drop_in_overrides(tmp_path: Path, system: Path) -> None:
@@ -192,17 +189,22 @@ def test_the_users_registries_conf_replaces_the_systems_and_a_drop_in_overrides(
     _write(tmp_path / ".config/containers/registries.conf", '[[registry]]\nlocation = "b.io"\ninsecure = true\n')
     _write(tmp_path / ".config/containers/registries.conf.d/1.conf", '[[registry]]\nlocation = "b.io"\n')
     rules = _load(tmp_path).registries()
-    assert not rules.find("a.io", "x").blocked
-    assert not rules.find("b.io", "x").insecure
+    assert not rules.find(Oci("a.io", "x")).blocked
+    assert not rules.find(Oci("b.io", "x")).insecure
     only = _write(tmp_path / "only.conf", '[[registry]]\nlocation = "c.io"\ninsecure = true\n')
-    assert _load(tmp_path, CONTAINERS_REGISTRIES_CONF=str(only)).registries().find("c.io", "x").insecure
+    assert _load(tmp_path, CONTAINERS_REGISTRIES_CONF=str(only)).registries().find(Oci("c.io", "x")).insecure
 
 
-@pytest.mark.parametrize(
-    "text", ["registry = 5", "[[registry]]\ninsecure = true", "[[registry]]\nlocation='a'\nblocked='no'", "["]
-)
-def test_a_broken_registries_conf_is_named(tmp_path: Path, text: str) -> None:
-    file = _write(tmp_path / "broken.conf", text)
+def test_a_drop_in_takes_the_mirrors_of_a_prefix_away_too(tmp_path: Path, system: Path) -> None:
+    mirrored = '[[registry]]\nlocation = "a.io"\n[[registry.mirror]]\nlocation = "m.io"\n'
+    _write(system / "containers/registries.conf", mirrored)
+    assert _load(tmp_path).registries().find(Oci("a.io", "x")).mirrors
+    _write(tmp_path / ".config/containers/registries.conf.d/1.conf", '[[registry]]\nlocation = "a.io"\n')
+    assert not _load(tmp_path).registries().find(Oci("a.io", "x")).mirrors
+
+
+def test_a_registries_conf_that_is_no_toml_is_named(tmp_path: Path) -> None:
+    file = _write(tmp_path / "broken.conf", "[")
     with pytest.raises(FormatError, match=r"broken\.conf"):
         _load(tmp_path, CONTAINERS_REGISTRIES_CONF=str(file)).registries()
 

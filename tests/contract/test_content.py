@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import threading
+import time
 import uuid
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
@@ -11,11 +13,14 @@ import pytest
 from sources import Memory, descriptor, ignore, manifest
 
 from lading.auth import Authorizer
+from lading.content import Piecewise
 from lading.digest import Digest, VerifyingReader
-from lading.errors import IntegrityError, LadingError, NotFoundError, StoppedError
+from lading.errors import IntegrityError, LadingError, NetworkError, NotFoundError, StoppedError
+from lading.events import Silent
 from lading.manifest import Descriptor
 from lading.reference import Oci
 from lading.store import Store
+from lading.transport.mirrors import Mirrored, Place
 from lading.transport.registry import Registry
 
 if TYPE_CHECKING:
@@ -24,10 +29,17 @@ if TYPE_CHECKING:
 
     from real_registry import RegistryProcess
 
+    from lading.content import ByteReader
     from lading.http import Client
 
 DATA = random.Random(6).randbytes(3_000_000)
 SMALL = b"small"
+
+
+def drain(reader: ByteReader) -> None:
+    """Read slowly to the end."""
+    while reader.read(1 << 16):
+        time.sleep(0.01)
 
 
 class ContentContract(ABC):
@@ -114,6 +126,30 @@ class ContentContract(ABC):
         ranges.close()
         ranges.close()
 
+    def test_where_a_blob_is_streamed_in_pieces_they_are_what_it_holds(self, filled: Any) -> None:
+        ranges = filled.ranges(descriptor(DATA))
+        if not isinstance(ranges, Piecewise):
+            assert not isinstance(filled, Registry), "a registry's have pieces"
+            ranges.close()
+            return
+        for offset, length in ((0, 10), (1_234_567, 1_000_000), (len(DATA) - 5, 5)):
+            piece = ranges.stream(offset, length)
+            assert b"".join(iter(lambda piece=piece: piece.read(1 << 20), b"")) == DATA[offset : offset + length]  # type: ignore[misc]
+            piece.close()
+            piece.close()
+        ranges.close()
+
+    def test_a_piece_that_is_ended_by_another_thread_raises_and_leaves_the_place_usable(self, filled: Any) -> None:
+        ranges = filled.ranges(descriptor(DATA))
+        if isinstance(ranges, Piecewise):
+            piece = ranges.stream(0, len(DATA))
+            threading.Thread(target=piece.abort).start()
+            with pytest.raises(NetworkError):
+                drain(piece)
+            piece.close()
+        ranges.close()
+        assert filled.open(descriptor(SMALL)).read(10) == SMALL
+
     def test_what_is_there_is_there_with_its_size_only(self, filled: Any) -> None:
         assert filled.has(descriptor(DATA))
         assert not filled.has(Descriptor(media_type="x", digest=Digest.of(DATA), size=len(DATA) - 1))
@@ -196,3 +232,39 @@ class TestRegistry(ContentContract):
     def place(self, plain_registry: RegistryProcess, client: Client) -> Registry:
         reference = Oci(plain_registry.host, f"team/{uuid.uuid4().hex[:12]}")
         return Registry(reference, client, Authorizer(client, lambda *_: None))
+
+
+class _Mirrored(Mirrored):
+    """Read through mirrors, written to one place behind."""
+
+    def __init__(self, mirror: Registry, origin: Registry, written: Registry, *, small: int) -> None:
+        super().__init__("1", (Place("mirror", mirror, "1"), Place("origin", origin, "1")), Silent(), small=small)
+        self.has = written.has
+        self.put_blob = written.put_blob
+        self.put_document = written.put_document
+
+
+@pytest.mark.integration
+class TestMirrored(ContentContract):
+    """A mirror and an origin, of which one holds something else; blobs are held until they are right, or streamed."""
+
+    @pytest.fixture(params=["mirror", "origin"])
+    def written(self, request: pytest.FixtureRequest) -> str:
+        return str(request.param)
+
+    @pytest.fixture(params=[0, 1 << 20], ids=["streamed", "held"])
+    def place(
+        self, plain_registry: RegistryProcess, client: Client, written: str, request: pytest.FixtureRequest
+    ) -> _Mirrored:
+        def registry() -> Registry:
+            reference = Oci(plain_registry.host, f"team/{uuid.uuid4().hex[:12]}")
+            return Registry(reference, client, Authorizer(client, lambda *_: None))
+
+        both = {"mirror": registry(), "origin": registry()}
+        for name, other in both.items():
+            if name != written:
+                made = manifest(SMALL, title="another")
+                for blob in made.blobs:
+                    other.put_blob(blob, Memory(SMALL, b"{}"), ignore)
+                other.put_document(made, "0")
+        return _Mirrored(both["mirror"], both["origin"], both[written], small=request.param)

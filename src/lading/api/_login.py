@@ -21,7 +21,7 @@ def login(session: Session, host: str, username: str, secret: str) -> tuple[str,
 
     credential = Credential.of(username, secret)
     reference = _anything_at(host)
-    insecure = session.insecure or session.config.registries().find(reference.host, "").insecure
+    insecure = session.insecure or session.config.registries().find(reference).insecure
     authorizer = Authorizer(session.client, lambda _host, _repository: credential)
     asked = Registry(reference, session.client, authorizer, insecure=insecure).check_login()
     return Keychain(session.config.auth_files).save(reference.host, credential), asked

@@ -44,6 +44,7 @@ class CommandLine:
         self.environment = {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(self.folder),
+            "XDG_RUNTIME_DIR": str(self.folder / "run"),
             "LADING_STORE": str(self.folder / "store"),
             "LADING_STATE": str(self.folder / "state"),
             "LANG": "C.UTF-8",

@@ -107,6 +107,7 @@ class Manifest:
         *,
         artifact_type: str | None = None,
         annotations: Mapping[str, str] | None = None,
+        subject: Descriptor | None = None,
     ) -> Self:
         """Write an OCI manifest; the same arguments give the same bytes anywhere."""
         wire = _ManifestWire(
@@ -115,6 +116,7 @@ class Manifest:
             artifact_type=artifact_type,
             config=config,
             layers=layers,
+            subject=subject,
             annotations=dict(annotations or {}),
         )
         raw = encode(wire)
@@ -159,6 +161,7 @@ class Index:
     manifests: tuple[Descriptor, ...]
     annotations: Mapping[str, str]
     artifact_type: str | None = None
+    subject: Descriptor | None = None
 
     @property
     def descriptor(self) -> Descriptor:
@@ -229,6 +232,7 @@ def parse_document(raw: bytes, *, name: str, media_type: str | None = None, dige
             manifests=wire.manifests,
             annotations=wire.annotations,
             artifact_type=wire.artifact_type,
+            subject=wire.subject,
         )
     return Manifest._of(raw, actual, str(kind_type or media.OCI_MANIFEST), wire)  # noqa: SLF001 - same module
 

@@ -254,6 +254,14 @@ def test_a_host_that_would_inject_a_line_is_never_sent(chain: Keychain, helpers:
         chain.find(host, "x")
 
 
+def test_a_helper_that_fails_keeps_no_other_place_from_being_erased(chain: Keychain, helpers: Path) -> None:
+    _write(chain, 0, {"auths": {"acme.io": _auth("a:b")}, "credsStore": "desktop"})
+    _write(chain, 1, {"auths": {"acme.io": _auth("a:b")}})
+    with pytest.raises(LadingError, match="docker-credential-desktop is not on PATH"):
+        chain.erase("acme.io")
+    assert all(json.loads(file.read_text())["auths"] == {} for file in chain.files)
+
+
 def test_a_missing_helper_is_named(chain: Keychain, helpers: Path) -> None:
     _write(chain, 1, {"credsStore": "desktop"})
     with pytest.raises(LadingError, match="docker-credential-desktop is not on PATH"):

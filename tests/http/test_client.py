@@ -97,6 +97,18 @@ def test_a_busy_server_is_asked_again_after_the_time_it_named(
     assert naps[1] < 2
 
 
+def test_a_limit_is_waited_for_until_it_ends_unless_that_is_far_off(
+    hostile: Any, reply: Any, client: Client, naps: list[float]
+) -> None:
+    hostile.on("GET", "/a", reply(429, headers={"RateLimit": '"api";r=0;t=55'}), reply(body=b"ok"))
+    assert client.request("GET", f"{hostile.url}/a").read(9) == b"ok"
+    assert 55 <= naps[0] < 56
+    hostile.on("GET", "/a", reply(429, headers={"RateLimit": '"api";r=0;t=280'}))
+    with client.request("GET", f"{hostile.url}/a") as response:
+        assert response.status == 429
+    assert len(naps) == 1
+
+
 def test_a_retry_is_told(hostile: Any, reply: Any) -> None:
     class Listener:
         def __init__(self) -> None:
@@ -248,3 +260,14 @@ def test_many_threads_share_a_client(hostile: Any, reply: Any, client: Client) -
     for thread in threads:
         thread.join()
     assert lengths == [100_000] * 40
+
+
+def test_a_connection_is_used_again_after_an_error_without_a_body(
+    hostile: Any, reply: Any, client: Client, naps: list[float]
+) -> None:
+    hostile.on("GET", "/refused", reply(403))
+    for _time in range(3):
+        with client.request("GET", f"{hostile.url}/refused") as response:
+            response.failure("it")
+    assert len(hostile.asked) == 3
+    assert naps == []

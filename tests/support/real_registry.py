@@ -95,6 +95,7 @@ def start_registry(
     htpasswd: bool = False,
     tls: bool = False,
     token: TokenIssuer | None = None,
+    deletes: bool = True,
     address: str = "127.0.0.1",
 ) -> RegistryProcess:
     """Start a registry that keeps its data in `folder`; with a login (USER, PASSWORD), TLS or tokens where asked."""
@@ -107,7 +108,7 @@ def start_registry(
     lines = [
         "version: 0.1",
         "log: {level: info}",
-        f"storage: {{filesystem: {{rootdirectory: {folder / 'data'}}}, delete: {{enabled: true}}}}",
+        f"storage: {{filesystem: {{rootdirectory: {folder / 'data'}}}, delete: {{enabled: {str(deletes).lower()}}}}}",
         "http:",
         f"  addr: {address}:{port}",
     ]

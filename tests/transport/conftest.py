@@ -80,7 +80,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., RegistryProcess]]:
 
 
 class TokenRegistry:
-    """A registry behind a token server: anybody may pull, USER with PASSWORD may push."""
+    """A registry behind a token server: anybody may pull, USER with PASSWORD may push and delete."""
 
     def __init__(self, server: Any, reply: Any, folder: Path) -> None:
         self.tokens: list[tuple[str, ...]] = []
@@ -99,7 +99,7 @@ class TokenRegistry:
             return self._reply(401)
         scopes = tuple(query.get("scope", ()))
         self.tokens.append(scopes)
-        actions = frozenset({"pull", "push"} if login else {"pull"})
+        actions = frozenset({"pull", "push", "delete"} if login else {"pull"})
         token = self._issuer.issue(scopes, actions=actions, life=self.life)
         return self._reply(body=json.dumps({"token": token, "expires_in": self.life}).encode())
 

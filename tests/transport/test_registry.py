@@ -163,7 +163,8 @@ def test_an_upload_that_the_registry_dropped_starts_over(plain_registry: Any, co
     source.break_at = [1_600_000]
     target.put_blob(blob, source, _ignore)
     assert _read(target, blob) == WEIGHTS
-    assert source.opened == [0, 0]
+    # Asked at once, it may not have noticed the break yet, and drop the upload at the next chunk only.
+    assert source.opened in ([0, 0], [0, 1_000_000, 0])
 
 
 def test_a_broken_upload_in_one_piece_starts_over(

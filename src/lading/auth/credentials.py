@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from lading import fs
 from lading.auth import helper
-from lading.errors import AccessDeniedError, FormatError, UsageError
+from lading.errors import AccessDeniedError, FormatError, LadingError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,6 +81,7 @@ class Keychain:
         program = _helper(tree, host)
         if program is not None:
             helper.store(program, _server(host), credential.username, credential.secret)
+            self._strip(file, tree, host)
             return f"docker-credential-{program}"
         pair = f"{credential.username}:{credential.secret}".encode()
         entry = {"auth": base64.b64encode(pair).decode()}
@@ -94,20 +95,36 @@ class Keychain:
         return str(file)
 
     def erase(self, host: str) -> list[str]:
-        """Forget a host's logins everywhere; return where there was one."""
-        places = []
+        """Forget a host's logins everywhere; return where there was one.
+
+        A helper that fails is told of (LadingError) when all other places are done.
+        """
+        places: list[str] = []
+        failure: LadingError | None = None
         for file in self.files:
             tree = _read(file)
             program = _helper(tree, host)
-            if program is not None and helper.get(program, _server(host)) is not None:
-                helper.erase(program, _server(host))
-                places.append(f"docker-credential-{program}")
+            try:
+                if program is not None and helper.get(program, _server(host)) is not None:
+                    helper.erase(program, _server(host))
+                    places.append(f"docker-credential-{program}")
+            except LadingError as error:
+                failure = failure or error
             auths = _table(tree, "auths", file)
             left = {key: value for key, value in auths.items() if _name(key) != _name(host)}
             if len(left) < len(auths):
                 _write(file, {**tree, "auths": left})
                 places.append(str(file))
+        if failure is not None:
+            raise failure
         return places
+
+    def _strip(self, file: Path, tree: dict[str, Any], host: str) -> None:
+        """Leave no older secret in a file whose helper keeps the login now; an empty entry, as docker writes it, stays."""
+        auths = _table(tree, "auths", file)
+        left = {key: {} if _name(key) == _name(host) else value for key, value in auths.items()}
+        if left != auths:
+            _write(file, {**tree, "auths": left})
 
     def _target(self) -> Path:
         if not self.files:

@@ -8,6 +8,8 @@ import click
 
 from lading.cli.app import App, common
 
+_LONGEST = 64 * 1024
+
 
 @click.command("login", short_help="Keep a registry's credentials.")
 @click.argument("host", metavar="REGISTRY")
@@ -26,9 +28,7 @@ def command(app: App, host: str, *, username: str | None, password_stdin: bool, 
         msg = "stdin is no terminal to ask on; use --password-stdin"
         raise click.UsageError(msg)
     user = username or click.prompt("Username", err=True)
-    secret = (
-        sys.stdin.readline().rstrip("\r\n") if password_stdin else click.prompt("Password", hide_input=True, err=True)
-    )
+    secret = _read_line() if password_stdin else click.prompt("Password", hide_input=True, err=True)
     if not secret:
         msg = "the password is empty"
         raise click.UsageError(msg)
@@ -37,3 +37,16 @@ def command(app: App, host: str, *, username: str | None, password_stdin: bool, 
     if not asked:
         app.say(f"{host} asks for no login; the credentials are kept unchecked")
     click.echo(f"logged in  {host} as {user}   kept in {place}")
+
+
+def _read_line() -> str:
+    line = sys.stdin.buffer.readline(_LONGEST + 1)
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text or len(line) > _LONGEST:
+        msg = "what came on stdin is no password"
+        # Without the cause: it would quote what came.
+        raise click.UsageError(msg) from None
+    return text.rstrip("\r\n")

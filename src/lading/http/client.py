@@ -5,44 +5,34 @@ from __future__ import annotations
 import ssl
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import urllib3  # noqa: TID251 - this room is the one that speaks HTTP
 from urllib3 import connection, exceptions  # noqa: TID251 - as above
 
 from lading import __version__
 from lading.config import Network
-from lading.errors import FormatError, IntegrityError, PolicyError, UsageError
+from lading.errors import FormatError, NetworkError, PolicyError, UsageError
 from lading.events import Noted, Silent
 from lading.http.origin import MAX_HOPS, REDIRECTS, Origin, next_hop
-from lading.http.patience import RETRIED, Patience, retry_after
+from lading.http.patience import RETRIED, Patience, asked_wait
 from lading.http.response import Response
+from lading.http.sending import blocks
 from lading.http.trouble import Trouble, explain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Iterator, Mapping
 
-    from lading.content import ByteReader
     from lading.events import Reporter
+    from lading.http.sending import Payload
 
 _BLOCK = 128 * 1024
 _POOLED = 16
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _TLS_PROBE_SECONDS = 5.0
-
-
-class Payload(Protocol):
-    """A request body of known length that can be opened again for another try."""
-
-    @property
-    def size(self) -> int:
-        """Its length in bytes."""
-
-    def open(self) -> ByteReader:
-        """Return its bytes from the start."""
-
-    def progress(self, done: int, /) -> None:
-        """Hear that `done` bytes of this body are sent."""
+_IMPATIENT_SECONDS = 5.0
 
 
 class _TrustingConnection(connection.HTTPSConnection):
@@ -76,7 +66,8 @@ class Client:
     ) -> None:
         self._network = network or Network()
         self._reporter: Reporter = reporter or Silent()
-        self._patience = patience or Patience()
+        self._usual_patience = patience or Patience()
+        self._own = threading.local()
         self._sleep = sleep
         self.requests = 0
         self.bytes_read = 0
@@ -94,16 +85,27 @@ class Client:
         body: bytes | Payload | None = None,
         again: bool = False,
         verify: bool = True,
+        tries: int | None = None,
     ) -> Response:
         """Send a request and return the answer, whatever its status; the caller closes it.
 
-        `verify` false takes any certificate, of the URL's own origin only. Raises NetworkError
-        when there is no answer, PolicyError for a redirect that must not be followed.
+        `verify` false takes any certificate, of the URL's own origin only; `tries` is None for as
+        many as the patience says. Raises NetworkError when there is no answer, PolicyError for a
+        redirect that must not be followed.
         """
         target = url
         sent = dict(headers or {})
         for _hop in range(MAX_HOPS + 1):
-            response = self._persist(method, target, sent, authorization, body, again=again, verify=verify)
+            response = self._persist(
+                method,
+                target,
+                sent,
+                authorization,
+                body,
+                again=again,
+                verify=verify,
+                tries=tries or self._patience.tries,
+            )
             location = response.headers.get("Location")
             if response.status not in REDIRECTS or location is None:
                 response.redirected = target != url
@@ -137,14 +139,41 @@ class Client:
             self._schemes[authority, verify] = known
         return known
 
+    @contextmanager
+    def impatiently(self) -> Iterator[None]:
+        """Have this thread ask once in the block, and bear seconds of silence only: another stands by to do its part."""
+        usual = self._usual_patience
+        silence = min(_IMPATIENT_SECONDS, usual.read)
+        self._own.patience = replace(usual, tries=1, connect=min(_IMPATIENT_SECONDS, usual.connect), read=silence)
+        try:
+            yield
+        finally:
+            del self._own.patience
+
+    @property
+    def _patience(self) -> Patience:
+        patience: Patience = getattr(self._own, "patience", self._usual_patience)
+        return patience
+
     @property
     def tries(self) -> int:
         """How often something is tried that makes no progress."""
         return self._patience.tries
 
-    def pause(self, failed: int, why: str) -> None:
-        """Wait as after the `failed`-th failure in a row (from 1), and say why."""
-        self._rest(self._patience.wait(failed), why)
+    def pause(self, failed: int, why: str, asked: float | None = None) -> None:
+        """Wait as after the `failed`-th failure in a row (from 1), or the seconds that the server `asked` for; say why.
+
+        Raises NetworkError when more was asked for than is ever waited.
+        """
+        if asked is not None and asked > self._patience.longest_asked:
+            msg = f"{why}; it asks to wait for {asked:.0f} s"
+            raise NetworkError(msg, hint="try again then")
+        wait = self._patience.wait(failed)
+        self._rest(wait if asked is None else asked + wait / 4, why)
+
+    def warn(self, text: str) -> None:
+        """Pass on a warning that a server sent along."""
+        self._reporter.emit(Noted(text, warning=True))
 
     def _rest(self, seconds: float, why: str) -> None:
         self._reporter.emit(Noted(f"{why}; trying again in {seconds:.1f} s", warning=True))
@@ -166,11 +195,13 @@ class Client:
         *,
         again: bool,
         verify: bool,
+        tries: int,
     ) -> Response:
         all_headers = {"User-Agent": f"lading/{__version__}", "Accept-Encoding": "identity", **headers}
         if authorization is not None:
             all_headers["Authorization"] = authorization
-        tries = self._patience.tries if again or method in _SAFE_METHODS else 1
+        if not (again or method in _SAFE_METHODS):
+            tries = 1
         for failed in range(1, tries):
             wait = self._patience.wait(failed)
             try:
@@ -182,7 +213,7 @@ class Client:
             else:
                 if response.status not in RETRIED:
                     return response
-                asked = retry_after(response.headers.get("Retry-After"), time.time())
+                asked = asked_wait(response.headers, time.time())
                 if asked is not None and asked > self._patience.longest_asked:
                     return response
                 wait = wait if asked is None else asked + wait / 4
@@ -208,10 +239,11 @@ class Client:
         proxy = self._network.proxy(origin.scheme, origin.host, origin.port)
         sent = dict(headers)
         content: Any = body
+        stream: Generator[memoryview] | None = None
         silence = self._patience.read
         if body is not None and not isinstance(body, bytes):
             sent["Content-Length"] = str(body.size)
-            content = _blocks(body)
+            content = stream = blocks(body)
             # A registry may hash or copy the whole blob before it answers.
             silence = max(silence, self._patience.commit)
         try:
@@ -228,6 +260,9 @@ class Client:
             )
         except (exceptions.HTTPError, OSError, ValueError) as error:
             raise explain(error, origin, proxy) from error
+        finally:
+            if stream is not None:
+                stream.close()
         assert isinstance(raw, urllib3.HTTPResponse)  # noqa: S101 - urlopen is typed by its base class
         with self._lock:
             self.requests += 1
@@ -290,24 +325,3 @@ def _proxied(proxy: str, options: dict[str, Any]) -> urllib3.PoolManager:
     except exceptions.HTTPError as error:
         msg = "the proxy's address is malformed"
         raise UsageError(msg, hint="it looks like http://host:port") from error
-
-
-def _blocks(payload: Payload) -> Iterator[memoryview]:
-    source = payload.open()
-    try:
-        block = memoryview(bytearray(_BLOCK))
-        done = 0
-        while done < payload.size:
-            count = source.readinto(block[: min(_BLOCK, payload.size - done)])
-            if not count:
-                msg = f"the source ended after {done} of {payload.size} bytes"
-                raise IntegrityError(msg)
-            done += count
-            if done == payload.size and source.readinto(bytearray(1)):
-                # Also makes a verifying source speak before the last block leaves.
-                msg = f"the source is longer than {payload.size} bytes"
-                raise IntegrityError(msg)
-            yield block[:count]
-            payload.progress(done)
-    finally:
-        source.close()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import json
-from contextlib import contextmanager
+import socket
+from contextlib import contextmanager, suppress
 from http.client import HTTPException  # noqa: TID251 - this room speaks HTTP; its errors surface while reading
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,7 +25,7 @@ _QUOTED = 200
 _NOT_ASKED_FOR = "what it sent is not what was asked for"
 _ERROR_BODY = 16 * 1024
 _NO_BODY = frozenset({204, 304})
-_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TOO_LARGE, _SERVER_FAILED = 401, 403, 404, 413, 500
+_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TOO_LARGE, _UNSATISFIABLE, _SERVER_FAILED = 401, 403, 404, 413, 416, 500
 
 
 class Body(io.RawIOBase):
@@ -103,6 +104,10 @@ class Body(io.RawIOBase):
         buffer = memoryview(bytearray(min(count, _SKIPPED)))
         while count and (read := self.readinto(buffer[:count])):
             count -= read
+
+    def abort(self) -> None:
+        """End the stream from any thread: a read that waits raises NetworkError at once. It is still to be closed."""
+        self._response.abort()
 
     def close(self) -> None:
         """Give the connection back, or close it if the body was not read to its end."""
@@ -200,6 +205,9 @@ class Response:
                 f"{subject} is too large for {self.host} {why}",
                 hint or "a limit there, or in a proxy before it",
             )
+        elif self.status == _UNSATISFIABLE:
+            error, text = IntegrityError, f"{self.host} does not send the part of {subject} that was asked for {why}"
+            hint = hint or "it may hold something else there; a proxy in between may be to blame"
         elif self.status in RETRIED or self.status >= _SERVER_FAILED:
             error, text = NetworkError, f"{self.host} failed on {subject} {why}"
             asked = self.headers.get("Retry-After")
@@ -235,7 +243,17 @@ class Response:
         self._released = True
         if not whole:
             self._raw.close()
+        elif (original := self._raw._original_response) is not None:  # noqa: SLF001 - as in Body
+            # An empty body was never read: until its response is closed, its connection takes no further request.
+            original.close()
         self._raw.release_conn()
+
+    def abort(self) -> None:
+        """Have every read of the body, one that waits too, find its end; for a body that is not read to its end yet."""
+        sock = getattr(self._raw.connection, "sock", None)
+        if sock is not None:
+            with suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Release the connection, reading a short rest so that it can be used again; harmless when repeated."""

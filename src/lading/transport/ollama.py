@@ -41,8 +41,9 @@ class OllamaRegistry(Registry):
         msg = f"{self.host} has no {self._name}"
         return NotFoundError(msg, hint="check name and tag; the registry does not tell what else it has")
 
-    def _refused(self, response: Response, subject: str = "") -> LadingError:
-        error = super()._refused(response, subject)
+    def refused(self, response: Response, subject: str = "") -> LadingError:
+        """Return the error that an answer means; the hub's own registry cannot be logged in to."""
+        error = super().refused(response, subject)
         if self.host == _OWN_HOST and isinstance(error, AccessDeniedError):
             return AccessDeniedError(error.message, hint="only public models are read from there; check its spelling")
         return error

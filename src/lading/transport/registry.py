@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urljoin
 
@@ -22,6 +23,9 @@ from lading.http import Origin, RemoteFile, is_loopback
 from lading.http.ranges import check_range
 from lading.manifest import MAX_DOCUMENT, parse_document
 from lading.reference import DOCKER_HUB, is_registry_tag
+from lading.text import clean
+from lading.transport.habits import habits_of, too_large
+from lading.transport.referrers import Referrers
 from lading.transport.tags import next_page, read_page, told
 from lading.transport.upload import Session, Upload
 
@@ -33,13 +37,17 @@ if TYPE_CHECKING:
     from lading.http import Client, Payload, Response
     from lading.manifest import Descriptor, Document
     from lading.reference import Oci
+    from lading.transport.habits import Habits
 
 _HUB_ADDRESS = "registry-1.docker.io"
 _OK, _CREATED, _ACCEPTED, _PARTIAL = 200, 201, 202, 206
-_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 401, 403, 404
-_NO_HEAD = (405, 501)
+_BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 400, 401, 403, 404
+_UNSUPPORTED = (405, 501)
+_DELETED = (200, 202, 204)
 _MAX_LISTING = 4 * 1024 * 1024
 _MAX_PAGES = 200
+_WARNING = re.compile(r'299 - "([^"]*)"')
+_LONGEST_WARNING = 500
 
 
 class Registry:
@@ -48,7 +56,8 @@ class Registry:
     `insecure` permits plain http and unverified certificates; a loopback host is always tried
     with https, then http. `mount_from` are repositories of the same registry that may already
     have a blob. `chunk_size` (bytes) sends blobs in chunks; None sends each in one request
-    until the registry finds that too large.
+    until the registry finds that too large. `tries` is how often to ask before giving up, None
+    as often as the client does. `habits` is what is known of the registry, None what its name tells.
     """
 
     def __init__(
@@ -60,6 +69,8 @@ class Registry:
         insecure: bool = False,
         mount_from: Sequence[str] = (),
         chunk_size: int | None = None,
+        tries: int | None = None,
+        habits: Habits | None = None,
     ) -> None:
         self.host = reference.host
         self.repository = reference.repository
@@ -69,6 +80,11 @@ class Registry:
         self._verify = not insecure
         self._mount_from = tuple(name for name in mount_from if name != reference.repository)
         self._chunk_size = chunk_size
+        self._tries = tries
+        self._habits = habits or habits_of(self.host)
+        # The size of chunks that the registry was found to take, where it did not take a blob in one.
+        self._taken: int | None = None
+        self._warned: set[str] = set()
         self._absent: set[Digest] = set()
         self._known_origin: Origin | None = None
 
@@ -100,8 +116,8 @@ class Registry:
         with self._send("HEAD", self._manifest_path(name), headers=headers) as response:
             if response.status == _NOT_FOUND:
                 raise self._no_such(name, response)
-            if response.status != _OK and response.status not in _NO_HEAD:
-                raise self._refused(response)
+            if response.status != _OK and response.status not in _UNSUPPORTED:
+                raise self.refused(response)
             said = response.headers.get("Docker-Content-Digest") if response.status == _OK else None
         try:
             return Digest(said) if said else None
@@ -116,7 +132,7 @@ class Registry:
         response = self._send("GET", self._blob_path(blob), headers=headers)
         try:
             if response.status not in (_OK, _PARTIAL):
-                raise self._refused(response, f"blob {blob.digest.short}")
+                raise self.refused(response, f"blob {blob.digest.short}")
             if response.is_page:
                 raise response.page()
             body = response.body()
@@ -140,7 +156,7 @@ class Registry:
         def fetch(headers: Mapping[str, str]) -> Response:
             response = self._send("GET", self._blob_path(blob), headers=headers)
             if response.status in (_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND):
-                raise self._refused(response, f"blob {blob.digest.short}")
+                raise self.refused(response, f"blob {blob.digest.short}")
             return response
 
         return RemoteFile(self._client, fetch, f"blob {blob.digest.short} at {self.host}", blob.size)
@@ -154,10 +170,16 @@ class Registry:
         with self.send("HEAD", self._blob_path(blob)) as response:
             if response.status == _OK:
                 return response.length in (None, blob.size)
-            if response.status == _NOT_FOUND or response.status in _NO_HEAD:
-                self._absent.add(blob.digest)
+            if response.status == _NOT_FOUND or response.status in _UNSUPPORTED:
+                self._miss(blob)
                 return False
-            raise self._refused(response, f"blob {blob.digest.short}")
+            raise self.refused(response, f"blob {blob.digest.short}")
+
+    def _miss(self, blob: Descriptor) -> None:
+        # Whoever copies asks for all blobs before the first is sent: the time to tell what will not go well.
+        if blob.digest not in self._absent and self._habits.largest is not None and blob.size > self._habits.largest:
+            self._client.warn(too_large(blob, self._habits.largest, self.host))
+        self._absent.add(blob.digest)
 
     def put_blob(self, blob: Descriptor, source: Source, progress: Progress, /) -> str:
         """Write a blob; return "present" or "mounted" where no byte was moved, else ""."""
@@ -168,13 +190,17 @@ class Registry:
             mounted, session = self._mount(blob, repository)
             if mounted:
                 return "mounted"
-        upload = Upload(self, self.repository, blob, source, progress)
-        upload.run(session, chunk_size=self._chunk_size, tries=self._client.tries)
+        upload = Upload(self, self.repository, blob, source, progress, chunks=self._habits.chunks)
+        chunk_size = self._chunk_size
+        if chunk_size is None and self._taken is not None and blob.size > self._taken:
+            chunk_size = self._taken
+        taken = upload.run(session, chunk_size=chunk_size, tries=self._client.tries)
+        self._taken = self._taken if taken is None else taken
         self._absent.discard(blob.digest)
         return ""
 
     def put_document(self, document: Document, tag: str | None, /) -> None:
-        """Write a manifest or index, under a tag or only its digest."""
+        """Write a manifest or index, under a tag or only its digest; one with a subject is among its referrers then."""
         name = tag or document.digest
         headers = {"Content-Type": document.media_type}
         with self.send("PUT", self._manifest_path(name), headers=headers, body=document.raw, again=True) as response:
@@ -182,8 +208,32 @@ class Registry:
             if response.is_page:
                 raise response.page()
             if response.status != _CREATED:
-                raise self._refused(response, f"the manifest `{name}` for `{self.repository}`")
+                raise self.refused(response, f"the manifest `{name}` for `{self.repository}`")
             self._check_claim(response, document.raw, f"`{name}` for `{self.repository}`")
+            listed = "OCI-Subject" in response.headers
+        if document.subject is not None and not listed:
+            Referrers(self).add(document)
+
+    def referrers(self, digest: Digest, artifact_type: str | None = None) -> tuple[Descriptor, ...]:
+        """Return the manifests whose subject is `digest`, in the registry's order; of one type where that is given."""
+        return Referrers(self).find(digest, artifact_type)
+
+    def delete(self, name: str) -> None:
+        """Delete a tag; or, by its digest, a manifest and with it all of its tags.
+
+        Raises NotFoundError where there is none, PolicyError where the registry deletes nothing, or no tags.
+        """
+        digest = _digest_of(name)
+        document = self.document(name) if digest else None
+        with self.send("DELETE", self._manifest_path(name), actions="pull,push,delete") as response:
+            if response.status == _NOT_FOUND:
+                raise self._no_such(name, response)
+            if response.status in _UNSUPPORTED or (response.status == _BAD_REQUEST and not digest):
+                raise self._keeps(name, response)
+            if response.status not in _DELETED:
+                raise self.refused(response, f"the deletion of `{name}` from `{self.repository}`")
+        if document is not None:
+            Referrers(self).remove(document)
 
     def check_login(self) -> bool:
         """Say whether the registry asks for logins at all; raises AccessDeniedError if it refuses ours."""
@@ -212,13 +262,14 @@ class Registry:
         headers: Mapping[str, str] | None = None,
         body: bytes | Payload | None = None,
         again: bool = False,
+        actions: str = "pull,push",
     ) -> Response:
-        """Send a request with the right to push (for `upload`)."""
-        return self._send(method, url, headers=headers, body=body, again=again, push=True)
+        """Send a request with the right to do `actions` (for `upload` and `referrers`)."""
+        return self._send(method, url, headers=headers, body=body, again=again, actions=actions)
 
-    def pause(self, failed: int, why: str) -> None:
+    def pause(self, failed: int, why: str, asked: float | None = None) -> None:
         """Wait after a failure (for `upload`)."""
-        self._client.pause(failed, why)
+        self._client.pause(failed, why, asked)
 
     @property
     def _origin(self) -> Origin:
@@ -236,7 +287,7 @@ class Registry:
         headers: Mapping[str, str] | None = None,
         body: bytes | Payload | None = None,
         again: bool = False,
-        push: bool = False,
+        actions: str = "pull",
         also: tuple[str, ...] = (),
     ) -> Response:
         origin = self._origin
@@ -246,7 +297,7 @@ class Registry:
             raise PolicyError(
                 msg, hint="requests stay with the registry named; a proxy may hide its name or TLS from it"
             )
-        scopes = (f"repository:{self.repository}:{'pull,push' if push else 'pull'}", *also)
+        scopes = (f"repository:{self.repository}:{actions}", *also)
         header = self._authorizer.header(origin, self.host, self.repository, scopes, verify=self._verify)
 
         def attempt(authorization: str | None) -> Response:
@@ -258,6 +309,7 @@ class Registry:
                 body=body,
                 again=again,
                 verify=self._verify,
+                tries=self._tries,
             )
 
         response = attempt(header)
@@ -265,7 +317,16 @@ class Registry:
             response = attempt(
                 self._authorizer.answer(response, origin, self.host, self.repository, scopes, verify=self._verify)
             )
+        self._pass_on(response.all("Warning"))
         return response
+
+    def _pass_on(self, warnings: list[str]) -> None:
+        # distribution-spec, "Warnings": code 299, no agent, and a text that people are to see; here once.
+        for match in filter(None, map(_WARNING.match, warnings)):
+            said = clean(match[1][:_LONGEST_WARNING])
+            if said not in self._warned:
+                self._warned.add(said)
+                self._client.warn(f"{self.host} says: {said}")
 
     def _wants_login(self, response: Response) -> bool:
         # A challenge from where a redirect led is not answered: it is not the registry's.
@@ -273,7 +334,7 @@ class Registry:
 
     def _expect_data(self, response: Response, subject: str = "") -> None:
         if response.status != _OK:
-            raise self._refused(response, subject)
+            raise self.refused(response, subject)
         if response.is_page:
             raise response.page()
 
@@ -281,7 +342,7 @@ class Registry:
         query = f"?mount={quote(blob.digest, safe='')}&from={quote(repository, safe='')}"
         scope = f"repository:{repository}:pull"
         path = f"/v2/{self.repository}/blobs/uploads/{query}"
-        with self._send("POST", path, body=b"", again=True, push=True, also=(scope,)) as response:
+        with self._send("POST", path, body=b"", again=True, actions="pull,push", also=(scope,)) as response:
             if response.status == _CREATED:
                 return True, None
             if response.status == _ACCEPTED:
@@ -289,7 +350,7 @@ class Registry:
             if response.status in (_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND):
                 # No right to read the other repository is no reason not to push.
                 return False, None
-            raise self._refused(response, f"an upload to `{self.repository}`")
+            raise self.refused(response, f"an upload to `{self.repository}`")
 
     def _tag_pages(self) -> Iterator[list[str]]:
         url = f"/v2/{self.repository}/tags/list?n=1000"
@@ -322,7 +383,8 @@ class Registry:
         msg = f"{self.host} has no tag `{name}` for `{self.repository}`; it has {told(tags)}"
         return NotFoundError(msg, hint=f"lading inspect {self.host}/{self.repository} lists them" if tags else "")
 
-    def _refused(self, response: Response, subject: str = "") -> LadingError:
+    def refused(self, response: Response, subject: str = "") -> LadingError:
+        """Return the error that an answer means for `subject`, with what to do about a missing login or right."""
         error = response.failure(subject or f"`{self.repository}`")
         if response.status not in (_UNAUTHORIZED, _FORBIDDEN):
             return error
@@ -331,6 +393,16 @@ class Registry:
         if not user:
             hint = f"lading login {self.host}, or docker login: the same credentials are read; or it does not exist"
         return AccessDeniedError(error.message, hint=hint)
+
+    def _keeps(self, name: str, response: Response) -> PolicyError:
+        status = response.status
+        response.close()
+        if status != _BAD_REQUEST:
+            msg = f"{self.host} does not delete `{name}` of `{self.repository}` ({status})"
+            return PolicyError(msg, hint="deletion is switched off there; its operator can permit it")
+        claimed = self.resolve(name)
+        msg = f"{self.host} deletes no tags, only manifests by their digest; `{name}` stays"
+        return PolicyError(msg, hint=f"{claimed} is its digest; all of its tags would go with it" if claimed else "")
 
     def _check_claim(self, response: Response, raw: bytes, subject: str) -> None:
         said = response.headers.get("Docker-Content-Digest")

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import io
 import re
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 from urllib.parse import quote, urlsplit
 
 from lading.errors import IntegrityError, LadingError, NetworkError
 from lading.http import join
+from lading.http.patience import RETRIED, asked_wait
+from lading.transport.pieces import Feed, Piece
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from _typeshed import WriteableBuffer
-
-    from lading.content import ByteReader, Progress, Source
+    from lading.content import Progress, Source
     from lading.http import Payload, Response
     from lading.manifest import Descriptor
 
 # What is tried after a 413, in bytes: below Cloudflare's 100 MB, a usual proxy's 10 MB, nginx's 1 MiB.
 _SMALLER = (64 * 1024 * 1024, 8 * 1024 * 1024, 1024 * 1024)
 _CREATED, _ACCEPTED, _NO_CONTENT = 201, 202, 204
+_UNAUTHORIZED, _FORBIDDEN = 401, 403
 _NOT_FOUND, _TOO_LARGE, _BAD_RANGE = 404, 413, 416
+# What registries say to a PATCH that they cannot do.
+_NO_CHUNKS = (400, 405, 501)
 _RANGE = re.compile(r"(?:bytes=)?0-(\d{1,18})", re.ASCII)
 
 
@@ -43,8 +46,8 @@ class Sender(Protocol):
     ) -> Response:
         """Send a request with credentials and return the answer."""
 
-    def pause(self, failed: int, why: str) -> None:
-        """Wait after the `failed`-th failure in a row."""
+    def pause(self, failed: int, why: str, asked: float | None = None) -> None:
+        """Wait after the `failed`-th failure in a row, or the seconds that the registry `asked` for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,67 +82,117 @@ class _LostError(LadingError):
     """The registry no longer knows the upload session (never leaves this module)."""
 
 
+class _NoChunksError(LadingError):
+    """The registry takes no chunks after all (never leaves this module)."""
+
+
+class _BusyError(NetworkError):
+    """The registry is busy, and may have said for how many seconds (never leaves this module)."""
+
+    def __init__(self, message: str, *, hint: str, asked: float | None) -> None:
+        super().__init__(message, hint=hint)
+        self.asked = asked
+
+
 class Upload:
     """One blob on its way from a source to a registry.
 
     A source is opened anew, where the registry's part ends, after every break; memory stays
     constant. A blob read from its start is verified before its last block leaves; after a
-    resumed break the registry's own check of the digest decides.
+    resumed break the registry's own check of the digest decides. `chunks` is false for a
+    registry that is known to take a blob in one request only.
     """
 
-    def __init__(self, sender: Sender, repository: str, blob: Descriptor, source: Source, progress: Progress) -> None:
+    def __init__(
+        self,
+        sender: Sender,
+        repository: str,
+        blob: Descriptor,
+        source: Source,
+        progress: Progress,
+        *,
+        chunks: bool = True,
+    ) -> None:
+        self._chunks = chunks
         self._sender = sender
         self._repository = repository
         self._blob = blob
         self._source = source
         self._progress = progress
-        self._feed = _Feed(source, blob)
+        self._feed = Feed(source, blob)
         self._name = f"blob {blob.digest.short}"
 
-    def run(self, session: Session | None, *, chunk_size: int | None, tries: int) -> None:
-        """Send the blob; `chunk_size` None sends it in one request. Raises NetworkError after `tries` without progress."""
+    def run(self, session: Session | None, *, chunk_size: int | None, tries: int) -> int | None:
+        """Send the blob, and return the size of chunks that it was taken in.
+
+        `chunk_size` None sends it in one request, until the registry finds that too large. Raises NetworkError after
+        `tries` without progress.
+        """
         sizes = list(_SMALLER)
         failed = 0
+        too_large: LadingError | None = None
         try:
             while True:
                 try:
                     opened = session or self._start()
                     session = None
                     if chunk_size is None:
-                        self._send_whole(opened)
+                        self._send_whole(opened, tries)
                     else:
                         self._send_chunks(opened, max(chunk_size, opened.least), tries)
-                except _TooLargeError:
+                except _TooLargeError as error:
+                    too_large = error
                     sizes = [size for size in sizes if size < min(chunk_size or self._blob.size, self._blob.size)]
-                    if not sizes:
+                    if not sizes or not self._chunks:
                         raise
                     chunk_size = sizes.pop(0)
+                except _NoChunksError as error:
+                    raise too_large or error from None
                 except (NetworkError, _LostError) as error:
                     failed += 1
                     if failed >= tries:
                         raise NetworkError(error.message, hint=error.hint) from error
-                    self._sender.pause(failed, error.message)
+                    self._sender.pause(failed, error.message, _asked(error))
                 else:
-                    return
+                    return chunk_size
         finally:
             self._feed.close()
 
     def _start(self) -> Session:
-        path = f"/v2/{self._repository}/blobs/uploads/"
+        # A registry must hash with what it is told from the first byte on; sha256 goes without saying.
+        algorithm = self._blob.digest.algorithm
+        query = "" if algorithm == "sha256" else f"?digest-algorithm={algorithm}"
+        path = f"/v2/{self._repository}/blobs/uploads/{query}"
         with self._sender.send("POST", path, body=b"", headers={"Content-Length": "0"}, again=True) as response:
             if response.status != _ACCEPTED:
                 subject = f"an upload to `{self._repository}`"
                 raise response.failure(subject)
             return Session.of(response)
 
-    def _send_whole(self, session: Session) -> None:
-        piece = _Piece(self._feed, 0, self._blob.size, self._progress)
+    def _send_whole(self, session: Session, tries: int) -> None:
+        piece = Piece(self._feed, 0, self._blob.size, self._progress)
         headers = {"Content-Type": "application/octet-stream"}
-        with self._sender.send("PUT", session.closing(self._blob), headers=headers, body=piece) as response:
-            self._check_end(response)
+        try:
+            with self._sender.send("PUT", session.closing(self._blob), headers=headers, body=piece) as response:
+                self._check_end(response)
+        except NetworkError as error:
+            if not self._chunks or isinstance(error, _BusyError):
+                raise
+            try:
+                session, reached = self._ask(session)
+            except (NetworkError, _LostError):
+                reached = 0
+            if not reached:
+                raise error from None
+            # What a registry kept is worth more than the habit of one request.
+            try:
+                self._send_chunks(session, self._blob.size, tries, done=reached)
+            except _NoChunksError:
+                self._chunks = False
+                raise error from None
 
-    def _send_chunks(self, session: Session, chunk_size: int, tries: int) -> None:
-        done = failed = 0
+    def _send_chunks(self, session: Session, chunk_size: int, tries: int, *, done: int = 0) -> None:
+        failed = 0
         while done < self._blob.size:
             size = min(chunk_size, self._blob.size - done)
             try:
@@ -148,7 +201,7 @@ class Upload:
                 failed += 1
                 if failed >= tries:
                     raise
-                self._sender.pause(failed, error.message)
+                self._sender.pause(failed, error.message, _asked(error))
                 try:
                     session, reached = self._ask(session)
                 except _LostError:
@@ -162,11 +215,14 @@ class Upload:
 
     def _send_chunk(self, session: Session, done: int, size: int) -> tuple[Session, int]:
         headers = {"Content-Type": "application/octet-stream", "Content-Range": f"{done}-{done + size - 1}"}
-        piece = _Piece(self._feed, done, size, self._progress)
+        piece = Piece(self._feed, done, size, self._progress)
         with self._sender.send("PATCH", session.url, headers=headers, body=piece) as response:
             if response.status == _BAD_RANGE:
                 msg = f"{response.host} has another part of {self._name} than was sent"
                 raise NetworkError(msg)
+            if response.status in _NO_CHUNKS:
+                error = response.failure(self._name)
+                raise _NoChunksError(error.message, hint=error.hint)
             if response.status not in (_ACCEPTED, _CREATED, _NO_CONTENT):
                 raise self._refused(response)
             return Session.of(response, session.least), self._reached(response, done + size)
@@ -174,8 +230,11 @@ class Upload:
     def _ask(self, session: Session) -> tuple[Session, int]:
         # distribution-spec, "Pushing a blob in chunks": GET on the session tells how far it got.
         with self._sender.send("GET", session.url) as response:
-            if response.status != _NO_CONTENT:
+            if response.status in (_UNAUTHORIZED, _FORBIDDEN):
                 raise self._refused(response)
+            if response.status != _NO_CONTENT:
+                msg = f"{response.host} does not know the upload of {self._name} any more"
+                raise _LostError(msg, hint="try again")
             following = Session.of(response, session.least) if response.headers.get("Location") else session
             # "0-0" stands for nothing and for one byte; nothing is the likelier, and the digest tells.
             reached = self._reached(response, 0)
@@ -196,6 +255,10 @@ class Upload:
         if response.status == _NOT_FOUND:
             error = response.failure(f"upload of {self._name} any more")
             return _LostError(error.message, hint="try again")
+        if response.status in RETRIED:
+            asked = asked_wait(response.headers, time.time())
+            error = response.failure(self._name)
+            return _BusyError(error.message, hint=error.hint, asked=asked)
         return response.failure(self._name)
 
     def _check_end(self, response: Response) -> None:
@@ -207,68 +270,5 @@ class Upload:
             raise IntegrityError(msg, hint="the registry is not to be trusted with this blob")
 
 
-class _Feed:
-    """Reads a blob in order across several requests; opens it anew only where the order breaks."""
-
-    def __init__(self, source: Source, blob: Descriptor) -> None:
-        self._source = source
-        self._blob = blob
-        self.size = blob.size
-        self._reader: ByteReader | None = None
-        self._at = 0
-
-    def seek(self, offset: int) -> None:
-        if self._reader is None or self._at != offset:
-            self.close()
-            self._reader = self._source.open(self._blob, offset)
-            self._at = offset
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        if self._reader is None:
-            return 0
-        try:
-            count = self._reader.readinto(buffer)
-        except BaseException:
-            # A reader that failed once is not asked again, also not at the same place.
-            self.close()
-            raise
-        self._at += count
-        return count
-
-    def close(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
-
-
-class _Piece:
-    """A part of a blob as the body of one request."""
-
-    def __init__(self, feed: _Feed, offset: int, size: int, progress: Progress) -> None:
-        self._feed = feed
-        self._offset = offset
-        self.size = size
-        self._progress = progress
-
-    def open(self) -> ByteReader:
-        self._feed.seek(self._offset)
-        return _PieceReader(self._feed, self.size, last=self._offset + self.size == self._feed.size)
-
-    def progress(self, done: int, /) -> None:
-        self._progress(self._offset + done)
-
-
-class _PieceReader(io.RawIOBase):
-    """Ends after the piece; after the last one the source itself is asked for its end, and so verifies."""
-
-    def __init__(self, feed: _Feed, size: int, *, last: bool) -> None:
-        self._feed = feed
-        self._left = size
-        self._last = last
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int:
-        if self._last and not self._left:
-            return self._feed.readinto(buffer)
-        count = self._feed.readinto(memoryview(buffer).cast("B")[: self._left])
-        self._left -= count
-        return count
+def _asked(error: LadingError) -> float | None:
+    return error.asked if isinstance(error, _BusyError) else None

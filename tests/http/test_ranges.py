@@ -112,3 +112,30 @@ def test_a_file_shorter_than_promised_is_named(hostile: Any, reply: Any, remote:
     hostile.on("GET", "/a", reply(416))
     with pytest.raises(IntegrityError, match="shorter"):
         remote().read_at(5, 10)
+
+
+def test_a_stream_of_a_part_is_asked_for_once_and_what_is_no_such_part_is_refused(
+    hostile: Any, reply: Any, remote: Any, naps: list[float]
+) -> None:
+    part = {"Content-Range": "bytes 5-14/10000"}
+    hostile.on(
+        "GET",
+        "/a",
+        reply(206, DATA[5:15], part),
+        reply(429, headers={"Retry-After": "60"}),
+        reply(503),
+        reply(416),
+        reply(200, DATA),
+        reply(206, DATA[5:15], {"Content-Range": "bytes 0-9/10000"}),
+        reply(206, DATA[5:10], part),
+    )
+    file = remote()
+    assert file.stream(5, 10).read(100) == DATA[5:15]
+    for error in (NetworkError, NetworkError, IntegrityError, NetworkError, IntegrityError):
+        with pytest.raises(error):
+            file.stream(5, 10)
+    short = file.stream(5, 10)
+    assert short.read(100) == DATA[5:10]
+    assert short.read(100) == b""
+    assert len(hostile.asked) == 7
+    assert naps == []

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
+import signal
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
+from trials import weights
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from hostile_server import Asked, Hostile, Reply
@@ -16,6 +23,8 @@ if TYPE_CHECKING:
     from conftest import CommandLine
 
 pytestmark = pytest.mark.integration
+
+MEBIBYTE = 1 << 20
 
 
 @pytest.fixture
@@ -55,20 +64,162 @@ def test_a_file_is_pulled_as_a_model_and_is_the_same_model_everywhere(
     lading("verify")
 
 
-def test_a_file_that_breaks_off_leaves_nothing_under_its_name(
-    lading: CommandLine, url: str, hostile: Hostile, reply: type[Reply], storyteller: Path
+def asked(hostile: Hostile, method: str) -> list[Mapping[str, str]]:
+    """Return the headers of the requests for bytes of the body, or of the questions for it; the header's are left out."""
+    heads = [one.headers for one in hostile.asked if one.method == method]
+    return [one for one in heads if re.fullmatch(r"(bytes=\d+-)?", one.get("Range", ""))]
+
+
+def test_pulling_again_costs_one_request_and_no_byte(lading: CommandLine, url: str, hostile: Hostile) -> None:
+    lading("pull", url)
+    before = len(hostile.asked)
+    again = json.loads(lading("pull", url, "--json").stdout)[0]
+    assert again["up_to_date"]
+    assert again["new_bytes"] == 0
+    assert [one.method for one in hostile.asked[before:]] == ["HEAD"]
+    lading("rm", again["reference"])
+    named = json.loads(lading("pull", url, "-t", "story:1", "--json").stdout)[0]
+    assert (named["digest"], named["new_bytes"]) == (again["digest"], 0)
+    assert len(asked(hostile, "GET")) == 1
+
+
+@pytest.fixture
+def big(tmp_path: Path) -> bytes:
+    """A model of 24 MiB."""
+    return weights(24 * MEBIBYTE)
+
+
+class Dying:
+    """A server that breaks off at 16 MiB, and is silent from then on until it is mended."""
+
+    def __init__(self, hostile: Hostile, reply: type[Reply], data: bytes, headers: Mapping[str, str]) -> None:
+        self.data = data
+        self.headers = headers
+        self.silent = threading.Event()
+        self.mended = threading.Event()
+        self._reply = reply
+        for method in ("HEAD", "GET"):
+            hostile.on(method, "/big.gguf", self._serve)
+        self.url = f"{hostile.url}/big.gguf"
+
+    def _serve(self, asked: Asked) -> Reply:
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", asked.headers.get("Range", ""))
+        if asked.method == "HEAD" or wanted is None:
+            cut = None if asked.method == "HEAD" or self.mended.is_set() else 16 * MEBIBYTE
+            return self._reply(200, self.data, self.headers, cut=cut)
+        if asked.headers.get("If-Range", self.headers.get("ETag")) not in self.headers.values():
+            return self._reply(200, self.data, self.headers)
+        start, end = int(wanted[1]), int(wanted[2] or len(self.data) - 1)
+        if not wanted[2] and not self.mended.is_set():
+            self.silent.set()
+            self.mended.wait(60)
+        span = {"Content-Range": f"bytes {start}-{end}/{len(self.data)}"}
+        return self._reply(206, self.data[start : end + 1], {**self.headers, **span})
+
+    def kill_a_pull(self, lading: CommandLine) -> None:
+        """Kill a process that pulls once 16 MiB have come."""
+        process = lading.start("pull", self.url)
+        assert self.silent.wait(60)
+        process.kill()
+        process.communicate()
+        self.mended.set()
+
+
+@pytest.mark.parametrize(
+    "headers", [{"ETag": '"one"'}, {"ETag": 'W/"one"', "Last-Modified": "Tue, 14 Nov 2023 08:00:00 GMT"}]
+)
+def test_a_pull_that_was_killed_is_taken_up(
+    lading: CommandLine, hostile: Hostile, reply: type[Reply], big: bytes, headers: dict[str, str]
+) -> None:
+    server = Dying(hostile, reply, big, headers)
+    server.kill_a_pull(lading)
+    before = len(asked(hostile, "GET"))
+    pulled = json.loads(lading("pull", server.url, "--json").stdout)[0]
+    [rest] = asked(hostile, "GET")[before:]
+    assert int(rest["Range"][6:-1]) >= 8 * MEBIBYTE
+    assert rest["If-Range"] in headers.values()
+    blobs = {path.read_bytes() for path in (lading.store / "blobs/sha256").iterdir()}
+    assert big in blobs
+    assert pulled["new_bytes"] == len(big)
+
+
+def test_a_part_of_a_version_that_is_gone_is_not_taken_up(
+    lading: CommandLine, hostile: Hostile, reply: type[Reply], big: bytes
+) -> None:
+    server = Dying(hostile, reply, big, {"ETag": '"one"'})
+    server.kill_a_pull(lading)
+    server.data, server.headers = big[:-1] + bytes([big[-1] ^ 1]), {"ETag": '"two"'}
+    before = len(asked(hostile, "GET"))
+    lading("pull", server.url)
+    assert [one.get("Range") for one in asked(hostile, "GET")[before:]] == [None]
+    assert server.data in {path.read_bytes() for path in (lading.store / "blobs/sha256").iterdir()}
+    # The part of the first version has no owner any more.
+    left = sum(path.stat().st_size for path in (lading.store / "ingest").iterdir())
+    assert left >= 8 * MEBIBYTE
+    assert "unfinished" in lading("prune").stdout
+    assert list((lading.store / "ingest").iterdir()) == []
+
+
+@pytest.mark.parametrize("arguments", [["--no-resume"], []])
+def test_a_part_is_dropped_on_request_and_where_nothing_tells_its_version(
+    lading: CommandLine, hostile: Hostile, reply: type[Reply], big: bytes, arguments: list[str]
+) -> None:
+    server = Dying(hostile, reply, big, {"ETag": '"one"' if arguments else 'W/"one"'})
+    if arguments:
+        server.kill_a_pull(lading)
+    else:
+        assert "broke off" in lading("pull", server.url, code=5).stderr
+        server.mended.set()
+    before = len(asked(hostile, "GET"))
+    lading("pull", server.url, *arguments)
+    assert [one.get("Range") for one in asked(hostile, "GET")[before:]] == [None]
+
+
+def test_a_promised_digest_is_held_and_what_has_it_is_not_fetched(
+    lading: CommandLine, hostile: Hostile, reply: type[Reply], storyteller: Path
 ) -> None:
     data = storyteller.read_bytes()
-    serve = hostile._script["GET", "/models/story.gguf"][0]
-    assert callable(serve)
-
-    def broken(asked: Asked) -> Reply:
-        return serve(asked) if "Range" in asked.headers else reply(200, data, cut=1_000_000)
-
-    hostile.on("GET", "/models/story.gguf", broken)
-    lading("pull", url, code=5)
+    told = base64.b64encode(hashlib.sha256(data).digest()).decode()
+    headers = {"Repr-Digest": f"sha-256=:{told}:"}
+    hostile.on("HEAD", "/story.gguf", reply(200, data, headers))
+    # A flipped bit behind the header.
+    hostile.on("GET", "/story.gguf", reply(200, data[:-1] + b"\xff", headers))
+    assert "has digest sha256:" in lading("pull", f"{hostile.url}/story.gguf", code=6).stderr
     assert json.loads(lading("list", "--json").stdout) == []
-    assert "no faults" in lading("verify").stdout
+    lading("pack", storyteller, "-t", "mine:1")
+    before = len(hostile.asked)
+    assert json.loads(lading("pull", f"{hostile.url}/story.gguf", "--json").stdout)[0]["new_bytes"] == 0
+    assert [one.method for one in hostile.asked[before:]] == ["HEAD"]
+
+
+def test_two_that_pull_the_same_file_fetch_it_once(
+    lading: CommandLine, hostile: Hostile, reply: type[Reply], big: bytes
+) -> None:
+    server = Dying(hostile, reply, big, {"ETag": '"one"'})
+    first = lading.start("pull", server.url, "--json")
+    assert server.silent.wait(60)
+    second = lading.start("pull", server.url, "-t", "mine:1", "--json")
+    while len(asked(hostile, "HEAD")) < 2:
+        time.sleep(0.02)
+    server.mended.set()
+    told = [json.loads(process.communicate(timeout=60)[0])[0] for process in (first, second)]
+    assert [process.returncode for process in (first, second)] == [0, 0]
+    assert told[0]["digest"] == told[1]["digest"]
+    assert sorted(one["new_bytes"] for one in told) == [0, len(big)]
+    assert [one.get("Range") for one in asked(hostile, "GET")] == [None, f"bytes={16 * MEBIBYTE}-"]
+
+
+def test_an_interrupted_pull_says_what_is_kept(
+    lading: CommandLine, hostile: Hostile, reply: type[Reply], big: bytes
+) -> None:
+    server = Dying(hostile, reply, big, {"ETag": '"one"'})
+    process = lading.start("pull", server.url)
+    assert server.silent.wait(60)
+    process.send_signal(signal.SIGINT)
+    server.mended.set()
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert re.search(r"interrupted: [\d.]+ MB of 25\.2 MB kept; the same command resumes", said)
 
 
 def test_a_url_that_is_no_weights_file_is_refused(lading: CommandLine, hostile: Hostile, reply: type[Reply]) -> None:

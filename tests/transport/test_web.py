@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from lading.digest import Digest
 from lading.errors import IntegrityError, NetworkError, NotFoundError, PolicyError, UsageError
 from lading.transport.web import look
 
@@ -41,7 +44,7 @@ def served(hostile: Any, reply: Any) -> str:
 
 def test_a_file_is_looked_at_and_read_whole_in_part_and_at_random(served: str, client: Client) -> None:
     file = look(served, client)
-    assert (file.name, file.size, file.etag) == ("story 1.gguf", len(DATA), '"one"')
+    assert (file.name, file.size, file.validator) == ("story 1.gguf", len(DATA), '"one"')
     assert _all(file.open()) == DATA
     assert _all(file.open(4000)) == DATA[4000:]
     assert _all(file.open(len(DATA))) == b""
@@ -54,7 +57,7 @@ def test_a_server_without_head_is_asked_for_the_first_byte(
 ) -> None:
     hostile.on("HEAD", "/models/story%201.gguf", reply(status))
     file = look(served, client)
-    assert (file.size, file.etag) == (len(DATA), '"one"')
+    assert (file.size, file.validator) == (len(DATA), '"one"')
 
 
 def test_a_server_that_tells_no_size_is_named(hostile: Any, reply: Any, client: Client) -> None:
@@ -83,6 +86,55 @@ def test_a_file_that_changed_is_noticed(
 def test_a_rest_is_asked_for_only_of_the_same_file(served: str, hostile: Any, client: Client) -> None:
     look(served, client).open(4000).close()
     assert hostile.asked[-1].headers["If-Range"] == '"one"'
+
+
+def test_a_rest_that_is_of_another_version_is_never_taken(
+    served: str, hostile: Any, reply: Any, client: Client
+) -> None:
+    file = look(served, client)
+    span = {"Content-Range": f"bytes 4000-{len(DATA) - 1}/{len(DATA)}"}
+    for answer in (
+        # If-Range makes of it all of the other version; a server that does not know it sends a part of that.
+        reply(body=DATA, headers={"ETag": '"two"'}),
+        reply(body=DATA),
+        reply(206, DATA[4000:], {"ETag": '"two"', **span}),
+    ):
+        hostile.on("GET", "/models/story%201.gguf", answer)
+        with pytest.raises(IntegrityError, match=r"story 1\.gguf changed at"):
+            file.open(4000)
+    hostile.on("GET", "/models/story%201.gguf", reply(206, DATA[4000:], span), reply(body=DATA, headers=ETAG))
+    # One that tells no version with a part held to its condition; and all of the same version, by one without ranges.
+    assert _all(file.open(4000)) == DATA[4000:]
+    assert _all(file.open(4000)) == DATA[4000:]
+
+
+def test_a_date_of_change_stands_in_for_an_etag(hostile: Any, reply: Any, client: Client) -> None:
+    old = {"Last-Modified": "Tue, 14 Nov 2023 08:00:00 GMT", "ETag": 'W/"weak"'}
+    hostile.on("HEAD", "/a.gguf", reply(body=DATA, headers=old))
+    file = look(f"{hostile.url}/a.gguf", client)
+    assert file.validator == old["Last-Modified"]
+    rest = {"Content-Range": f"bytes 9-{len(DATA) - 1}/{len(DATA)}", **old}
+    hostile.on("GET", "/a.gguf", reply(206, DATA[9:], rest))
+    assert _all(file.open(9)) == DATA[9:]
+    assert hostile.asked[-1].headers["If-Range"] == old["Last-Modified"]
+    newer = {**rest, "Last-Modified": "Tue, 14 Nov 2023 08:00:01 GMT"}
+    hostile.on("GET", "/a.gguf", reply(206, DATA[9:], newer))
+    with pytest.raises(IntegrityError, match="changed"):
+        file.open(9)
+
+
+def test_a_digest_that_the_server_tells_is_known(hostile: Any, reply: Any, client: Client) -> None:
+    told = base64.b64encode(hashlib.sha256(DATA).digest()).decode()
+    for value, expected in (
+        (f"sha-256=:{told}:", Digest.of(DATA)),
+        (f"md5=:AAAA:, sha-256=:{told}:;a=b", Digest.of(DATA)),
+        (f"sha-256={told}", None),
+        (f"x-sha-256=:{told}:", None),
+        ("sha-256=:AAAA:", None),
+        ("", None),
+    ):
+        hostile.on("HEAD", "/a.gguf", reply(body=DATA, headers={"Repr-Digest": value}))
+        assert look(f"{hostile.url}/a.gguf", client).digest == expected
 
 
 def test_a_missing_file_and_a_web_page_are_named(hostile: Any, reply: Any, client: Client) -> None:

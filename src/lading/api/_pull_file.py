@@ -6,6 +6,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from lading import artifact, media
+from lading.api._pull import telling_what_is_kept
 from lading.api.clock import now
 from lading.api.results import Pulled
 from lading.errors import UsageError
@@ -13,60 +14,98 @@ from lading.events import Advanced, Finished, Started
 from lading.facts import HeaderFile, read_facts
 from lading.manifest import Descriptor
 from lading.model import Model, Part, Role, role_of
-from lading.transport.web import look
+from lading.pace import Paced
+from lading.store import Adopted, Version
+from lading.transport.web import WebSource, look
 
 if TYPE_CHECKING:
     from lading.api._pull import Way
     from lading.api.session import Session
-    from lading.pace import Pace
+    from lading.content import Source
     from lading.reference import Url
-    from lading.store import Adopted, Lease
+    from lading.store import Lease
     from lading.transport.web import WebFile
 
 _BLOB = "application/octet-stream"
 
 
 def pull_file(session: Session, reference: Url, name: str, *, way: Way) -> Pulled:
-    """Fetch a file of weights and name it in the store; its header is read before the rest of it."""
+    """Fetch a file of weights and name it in the store; its header is read before the rest of it.
+
+    A version of the file that is here already costs only the question for it.
+    """
     file = look(reference.url, session.client, insecure=session.insecure)
     if role_of(file.name) is not Role.WEIGHTS:
         msg = f"{reference} does not end in the name of a weights file"
         raise UsageError(msg, hint="a URL to pull ends in .gguf or .safetensors")
-    session.store.require_space(file.size)
     row = artifact.named("modelpack")
     with session.store.lease() as lease:
-        with closing(file.ranges()) as ranges:
-            read_facts([HeaderFile(Role.WEIGHTS, file.name, lambda: ranges)])
-        adopted = _receive(session, file, lease, way.pace)
+        adopted = received(session, file, lease, way)
         blob = Descriptor(media_type=_BLOB, digest=adopted.digest, size=adopted.size)
         part = Part(Role.WEIGHTS, file.name, blob)
-        # Once more, from the bytes that were kept: what the header said before they came proves nothing.
+        # From the bytes that were kept: what the header said before they came proves nothing.
         facts = read_facts([HeaderFile(Role.WEIGHTS, file.name, lambda: session.store.ranges(blob))])
         written = row.write(Model((part,), facts), None)
         manifest = written.manifest
         lease.add([manifest.config.digest, manifest.digest])
         session.store.put_bytes(written.config)
         session.store.put_bytes(manifest.raw)
-        annotations = {media.REFERENCE: str(reference), media.SOURCE: str(reference), media.PULLED: now()}
         before = session.store.find(name)
-        session.store.tag(name, manifest, annotations)
-    replaced = before.descriptor.digest if before and before.descriptor.digest != manifest.digest else None
+        replaced = before.descriptor.digest if before and before.descriptor.digest != manifest.digest else None
+        unchanged = before is not None and replaced is None
+        if not unchanged:
+            annotations = {media.REFERENCE: str(reference), media.SOURCE: str(reference), media.PULLED: now()}
+            session.store.tag(name, manifest, annotations)
     return Pulled(
         name=name,
         digest=manifest.digest,
         format=row.name,
         total_bytes=adopted.size,
         new_bytes=0 if adopted.how == "present" else adopted.size,
-        up_to_date=before is not None and replaced is None,
+        up_to_date=unchanged,
         replaced=replaced,
     )
 
 
-def _receive(session: Session, file: WebFile, lease: Lease, pace: Pace | None) -> Adopted:
+def received(session: Session, file: WebFile, lease: Lease, way: Way) -> Adopted:
+    """Return a file as a blob that `lease` keeps: fetched, unless this version of it is here."""
+    return _present(session, file, lease) or _fetched(session, file, lease, way)
+
+
+def _present(session: Session, file: WebFile, lease: Lease) -> Adopted | None:
+    if file.digest is not None:
+        lease.add([file.digest])
+        whole = session.store.blobs.is_whole(file.digest, file.size)
+        return Adopted(file.digest, file.size, "present") if whole else None
+    return session.store.find_version(_version(file), lease) if file.validator else None
+
+
+def _fetched(session: Session, file: WebFile, lease: Lease, way: Way) -> Adopted:
+    store = session.store
+    # Where the server promises a digest the file is a blob like any other; else its version stands for the digest.
+    wanted = Descriptor(media_type=_BLOB, digest=file.digest, size=file.size) if file.digest else _version(file).blob
+    if not way.resume:
+        store.blobs.forget_part(wanted.digest)
+    store.require_space(file.size - store.received(wanted))
+    with closing(file.ranges()) as ranges:
+        read_facts([HeaderFile(Role.WEIGHTS, file.name, lambda: ranges)])
+    source: Source = Paced(WebSource(file), way.pace) if way.pace else WebSource(file)
+
+    def progress(done: int) -> None:
+        session.reporter.emit(Advanced(file.url, done))
+
     session.reporter.emit(Started(file.url, "weights", file.name, file.size))
-    with closing(pace.reader(file.open()) if pace else file.open()) as reader:
-        adopted = session.store.put_unknown(
-            file.name, file.size, reader, lambda done: session.reporter.emit(Advanced(file.url, done)), lease=lease
-        )
+    with telling_what_is_kept(store, (wanted,)):
+        if file.digest:
+            adopted = Adopted(file.digest, file.size, store.put_blob(wanted, source, progress) or "received")
+        elif file.validator:
+            adopted = store.put_version(_version(file), source, progress, lease=lease)
+        else:
+            with closing(source.open(wanted)) as reader:
+                adopted = store.put_unknown(file.name, file.size, reader, progress, lease=lease)
     session.reporter.emit(Finished(file.url))
     return adopted
+
+
+def _version(file: WebFile) -> Version:
+    return Version(file.url, file.name, file.size, file.validator)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from lading.http.client import Client
-    from lading.http.response import Response
+    from lading.http.response import Body, Response
 
 SMALL = 4 * 1024 * 1024
 """Bytes; a file up to this long is read whole where the server knows no ranges."""
@@ -22,7 +22,7 @@ _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASC
 
 
 class RemoteFile:
-    """A RangeReader over HTTP, for one thread or many.
+    """A Piecewise file over HTTP, for one thread or many.
 
     `fetch` sends a GET with the headers it is given, and credentials of its own. Where the
     answer came from another place in the end (a registry's storage), that place is asked
@@ -71,10 +71,7 @@ class RemoteFile:
                 return whole[offset:end]
             if response.status != _PARTIAL:
                 raise self._refused(response)
-            if self._etag and response.headers.get("ETag", self._etag) != self._etag:
-                msg = f"{self._name} changed while it was read"
-                raise IntegrityError(msg, hint="try again")
-            check_range(response, offset, end, self._size, self._name)
+            self._check(response, offset, end)
             data = response.read(end - offset)
         if len(data) != end - offset:
             msg = f"{response.host} sent {len(data)} of {end - offset} bytes of {self._name}"
@@ -82,12 +79,38 @@ class RemoteFile:
         self._count(len(data))
         return data
 
+    def stream(self, offset: int, length: int, /) -> Body:
+        """Stream `length` bytes from `offset` on.
+
+        Asked once, and given up after seconds of silence. Raises NetworkError if the server knows no ranges,
+        IntegrityError as `read_at` does.
+        """
+        end = offset + length
+        with self._client.impatiently():
+            response = self._ask({"Range": f"bytes={offset}-{end - 1}"})
+        try:
+            if response.status == _OK:
+                raise self._undivided(response)
+            if response.status != _PARTIAL:
+                raise self._refused(response)
+            self._check(response, offset, end)
+            body = response.body()
+        except BaseException:
+            response.close()
+            raise
+        self._count(length)
+        return body
+
     def close(self) -> None:
         """Nothing is held between requests."""
 
     def _ask(self, headers: Mapping[str, str]) -> Response:
-        if self._direct is not None:
-            response = self._client.request("GET", self._direct, headers=headers)
+        if (direct := self._direct) is not None:
+            try:
+                response = self._client.request("GET", direct, headers=headers)
+            except NetworkError:
+                self._direct = None
+                raise
             if response.status in (_OK, _PARTIAL, _UNSATISFIABLE):
                 return response
             # A signed address lives for minutes; then the way leads through the registry again.
@@ -101,14 +124,23 @@ class RemoteFile:
 
     def _read_whole(self, response: Response) -> bytes:
         if self._size > SMALL:
-            msg = f"{response.host} cannot send a part of {self._name}, only all of its {self._size} bytes"
-            raise NetworkError(msg, hint="pull it, then look at it here")
+            raise self._undivided(response)
         data = response.read(self._size)
         if len(data) != self._size:
             msg = f"{self._name} is {len(data)} bytes long, not {self._size}"
             raise IntegrityError(msg)
         self._count(len(data))
         return data
+
+    def _check(self, response: Response, start: int, end: int) -> None:
+        if self._etag and response.headers.get("ETag", self._etag) != self._etag:
+            msg = f"{self._name} changed while it was read"
+            raise IntegrityError(msg, hint="try again")
+        check_range(response, start, end, self._size, self._name)
+
+    def _undivided(self, response: Response) -> NetworkError:
+        msg = f"{response.host} cannot send a part of {self._name}, only all of its {self._size} bytes"
+        return NetworkError(msg, hint="pull it, then look at it here")
 
     def _refused(self, response: Response) -> LadingError:
         if response.status == _UNSATISFIABLE:

@@ -19,6 +19,7 @@ from lading.store.adoption import Adopted
 from lading.store.hashing import hash_file
 from lading.store.linked import LinkedFiles
 from lading.store.receive import CHUNK, receive, receive_stream
+from lading.store.versions import Version, Versions, receive_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -31,12 +32,13 @@ if TYPE_CHECKING:
 class Blobs:
     """The blobs of one layout; `work` lies on the same file system."""
 
-    __slots__ = ("_ingest", "_root", "linked")
+    __slots__ = ("_ingest", "_root", "linked", "versions")
 
     def __init__(self, root: Path, work: Path) -> None:
         self._root = root
         self._ingest = work / "ingest"
         self.linked = LinkedFiles(work / "links", self._ingest)
+        self.versions = Versions(work / "cache" / "versions", self._ingest)
 
     def path(self, digest: Digest) -> Path:
         """Return where the blob of that digest is, or would be."""
@@ -126,10 +128,9 @@ class Blobs:
         finally:
             os.close(descriptor)
 
-    def condemn(self, digest: Digest) -> None:
-        """Count a blob whose bytes were found to be others as missing, until it is received or packed anew."""
-        if status := self._status(digest):
-            self.linked.condemn(digest, status)
+    def condemn(self, digest: Digest, status: os.stat_result) -> None:
+        """Count the file of that status, whose bytes were found to be others, as missing until it is replaced."""
+        self.linked.condemn(digest, status)
 
     def add(self, data: bytes, algorithm: str = "sha256") -> Digest:
         """Write a small blob of the store's own making."""
@@ -173,7 +174,7 @@ class Blobs:
         """Read a stream whose digest nobody told, and commit it under the digest it turns out to have.
 
         `name` is what messages call it; `keep` is told the digest before the blob gets its name. Nothing is kept
-        of a stream that breaks off.
+        of a stream that breaks off: nothing tells that what comes later belongs to it.
         """
         fs.make_folder(self._ingest)
         partial = fs.Partial(self._ingest / f"unknown.{os.getpid()}.{id(reader):x}")
@@ -195,6 +196,18 @@ class Blobs:
         finally:
             partial.close()
         return Adopted(digest, verifier.seen, "received")
+
+    def receive_version(
+        self, version: Version, source: Source, progress: Progress, keep: Callable[[Digest], None]
+    ) -> Adopted:
+        """Read one version of a file whose digest nobody told; see `versions.receive_version`."""
+
+        def keep_and_prepare(digest: Digest) -> None:
+            keep(digest)
+            self._prepare(digest)
+
+        fs.make_folder(self._ingest)
+        return receive_version(self, version, source, progress, keep_and_prepare)
 
     def adopt(self, origin: fs.Origin, progress: Progress, *, copy: bool, keep: Callable[[Digest], None]) -> Adopted:
         """Hash a user's file and make it a blob; see `adoption.adopt`."""

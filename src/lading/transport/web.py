@@ -2,47 +2,63 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from lading.digest import Digest
 from lading.errors import IntegrityError, NetworkError, NotFoundError, PolicyError
 from lading.http import Client, Origin, RemoteFile
 from lading.http.ranges import check_range, total_size
+from lading.http.validator import shown, validator
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lading.content import ByteReader, RangeReader
     from lading.http import Response
+    from lading.manifest import Descriptor, Document
 
 _OK, _PARTIAL, _NOT_FOUND = 200, 206, 404
 _LONGEST_NAME = 255
+_SHA256 = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/]{43}=):")
 
 
 @dataclass(frozen=True, slots=True)
 class WebFile:
-    """A file as its server described it: name (the URL's last part), size in bytes, ETag ("" if weak or none)."""
+    """A file as its server described it: name (the URL's last part), size in bytes, what tells its version, its digest.
+
+    `validator` is "" where nothing tells one version from another for certain, `digest` None where the server tells none.
+    """
 
     url: str
     name: str
     size: int
-    etag: str
+    validator: str
+    digest: Digest | None
     _client: Client = field(repr=False, compare=False)
 
     def open(self, offset: int = 0) -> ByteReader:
         """Stream the file from `offset` on; unverified beyond its length. Raises IntegrityError if it has changed."""
         if offset and offset >= self.size:
             return io.BytesIO()
-        headers = {"Range": f"bytes={offset}-", **({"If-Range": self.etag} if self.etag else {})} if offset else {}
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        if offset and self.validator:
+            headers["If-Range"] = self.validator
         response = self._client.request("GET", self.url, headers=headers)
         try:
             if offset and response.status == _PARTIAL:
+                self._check_unchanged(response)
                 check_range(response, offset, self.size, self.size, self.name)
                 return response.body()
             _expect(response, _OK, self.url)
-            self._check_unchanged(response)
+            # All of it, where a part of this version was asked for: then it is this one only if it says so.
+            self._check_unchanged(response, says_so=bool(offset))
+            if response.length not in (None, self.size):
+                raise self._changed(response)
             body = response.body()
             body.skip(offset)
         except BaseException:
@@ -56,12 +72,37 @@ class WebFile:
         def fetch(headers: Mapping[str, str]) -> Response:
             return self._client.request("GET", self.url, headers=headers)
 
-        return RemoteFile(self._client, fetch, self.name, self.size, etag=self.etag)
+        etag = self.validator if self.validator.startswith('"') else ""
+        return RemoteFile(self._client, fetch, self.name, self.size, etag=etag)
 
-    def _check_unchanged(self, response: Response) -> None:
-        if response.length not in (None, self.size) or (self.etag and _etag(response) not in ("", self.etag)):
-            msg = f"{self.name} changed at {response.host} while it was read"
-            raise IntegrityError(msg, hint="try again")
+    def _check_unchanged(self, response: Response, *, says_so: bool = False) -> None:
+        said = shown(response.headers, self.validator)
+        if self.validator and said != self.validator and (said or says_so):
+            raise self._changed(response)
+
+    def _changed(self, response: Response) -> IntegrityError:
+        msg = f"{self.name} changed at {response.host} while it was read"
+        return IntegrityError(msg, hint="try again")
+
+
+@dataclass(frozen=True, slots=True)
+class WebSource:
+    """A web file as a Source of one blob; its bytes are not verified, for not every server tells their digest."""
+
+    file: WebFile
+
+    def document(self, name: str, /) -> Document:
+        """Raise NotFoundError: a file has no manifest."""
+        msg = f"{self.file.name} is a file and has no manifest {name[:140]!r}"
+        raise NotFoundError(msg, hint="a manifest is written when it is pulled")
+
+    def open(self, _blob: Descriptor, /, offset: int = 0) -> ByteReader:
+        """Stream the file from `offset` on; the caller verifies."""
+        return self.file.open(offset)
+
+    def ranges(self, _blob: Descriptor, /) -> RangeReader:
+        """Return random access to the file."""
+        return self.file.ranges()
 
 
 def look(url: str, client: Client, *, insecure: bool = False) -> WebFile:
@@ -76,7 +117,7 @@ def look(url: str, client: Client, *, insecure: bool = False) -> WebFile:
         raise PolicyError(msg, hint="use https, or --insecure")
     with client.request("HEAD", url) as response:
         if response.status == _OK and response.length is not None and not response.is_page:
-            return WebFile(url, _name(url), response.length, _etag(response), client)
+            return _described(response, url, response.length, client)
         if response.status == _NOT_FOUND:
             raise _missing(url, response)
     # Servers that sign addresses for GET alone refuse HEAD, and some tell no size there.
@@ -89,7 +130,7 @@ def look(url: str, client: Client, *, insecure: bool = False) -> WebFile:
         if size is None:
             msg = f"{response.host} does not tell the size of {_name(url)}"
             raise NetworkError(msg, hint="download it by hand, then use the file")
-        return WebFile(url, _name(url), size, _etag(response), client)
+        return _described(response, url, size, client)
 
 
 def _expect(response: Response, status: int, url: str) -> None:
@@ -107,9 +148,10 @@ def _missing(url: str, response: Response) -> NotFoundError:
     return NotFoundError(f"{response.host} has no file `{urlsplit(url).path[:200]}`", hint="check the URL")
 
 
-def _etag(response: Response) -> str:
-    etag = response.headers.get("ETag", "")
-    return etag if etag.startswith('"') else ""
+def _described(response: Response, url: str, size: int, client: Client) -> WebFile:
+    match = _SHA256.search(response.headers.get("Repr-Digest", ""))  # RFC 9530, 3
+    digest = Digest(f"sha256:{base64.b64decode(match[1]).hex()}") if match else None
+    return WebFile(url, _name(url), size, validator(response.headers), digest, client)
 
 
 def _name(url: str) -> str:

@@ -33,6 +33,8 @@ A command that fails prints no document: the message is on stderr and the [exit 
 DOCUMENTS: dict[str, Any] = {
     "pull": tuple[documents.PullDocument, ...],
     "push": documents.PushDocument,
+    "save": documents.SaveDocument,
+    "load": tuple[documents.PullDocument, ...],
     "pack": documents.PackDocument,
     "list": tuple[documents.ModelDocument, ...],
     "inspect": documents.ModelDocument,

@@ -49,6 +49,7 @@ def _replay(lading: CommandLine, command: str) -> str:
     output = done.stdout.replace(str(lading.folder), "HOME").replace(__version__, "VERSION")
     output = re.sub(r"\d+ (second|minute)s? ago", "just now", output)
     output = re.sub(r'"pulled": "[^"]+"', '"pulled": "TIME"', output)
+    output = re.sub(r'"seconds": [0-9.]+', '"seconds": N', output)
     if output and not output.endswith("\n"):
         output += "\n"
     code = f"[{done.returncode}]\n" if done.returncode else ""

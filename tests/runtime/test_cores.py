@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lading.runtime.cores import usable_cores
+from lading.runtime.cores import usable_cores, usable_processors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,6 +34,15 @@ def eight(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_this_machine_has_at_least_one_core_and_no_more_than_processors() -> None:
     assert 1 <= usable_cores() <= len(os.sched_getaffinity(0))
+
+
+@pytest.mark.usefixtures("eight")
+def test_processors_are_counted_within_affinity_and_quota_with_both_threads_of_a_core(tmp_path: Path) -> None:
+    pairs = {number: f"{number // 2 * 2}-{number // 2 * 2 + 1}" for number in range(8)}
+    free = machine(tmp_path / "free", pairs, "0::/\n", {"cpu.max": "max 100000"})
+    assert (usable_cores(free), usable_processors(free)) == (4, 8)
+    tight = machine(tmp_path / "tight", pairs, "0::/\n", {"cpu.max": "350000 100000"})
+    assert (usable_cores(tight), usable_processors(tight)) == (3, 3)
 
 
 @pytest.mark.usefixtures("eight")

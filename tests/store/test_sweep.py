@@ -337,6 +337,36 @@ def test_views_go_with_their_models_and_strays_never_lead_out(store: Store, chec
     assert check_store(store.root, idle=True) == present(store)
 
 
+@pytest.mark.parametrize("name", ["ingest", "models"])
+def test_a_folder_that_may_not_be_read_is_named(store: Store, start: Start, name: str) -> None:
+    put(store, "a", b"1")
+    folder = store.work / name
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0)
+    code = """
+import sys
+from pathlib import Path
+from lading.errors import AccessDeniedError
+from lading.store import Store, sweep
+try:
+    sweep.prune(Store(Path(sys.argv[1])))
+except AccessDeniedError as error:
+    print(error.message)
+"""
+    try:
+        told = start(code, store.root, powerless=True).end()
+    finally:
+        folder.chmod(0o700)
+    assert told.strip() == f"cannot use {folder}: permission denied"
+
+
+def test_a_folder_that_vanished_holds_nothing_to_collect(store: Store) -> None:
+    put(store, "a", b"1")
+    (store.work / "models").mkdir(exist_ok=True)
+    (store.work / "models").rmdir()
+    assert sweep.prune(store).partial_bytes == 0
+
+
 def test_files_that_are_not_named_like_blobs_are_left_alone(store: Store) -> None:
     put(store, "a", b"1")
     strangers = [store.root / "blobs" / "sha256" / name for name in ("x", "a" * 128, "A" * 64, ".hidden")]

@@ -19,11 +19,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lading.api._info import InfoDocument, info
     from lading.api._inspect import inspect
+    from lading.api._load import load
     from lading.api._login import login, logout
     from lading.api._pack import pack
     from lading.api._prepare import Prepared, prepare
     from lading.api._pull import Way, pull
     from lading.api._push import push
+    from lading.api._repair import repair
+    from lading.api._save import save
     from lading.api._serve import (
         Options,
         Serving,
@@ -37,7 +40,18 @@ if TYPE_CHECKING:
     )
     from lading.api.catalog import list_models, prune, remove, tag, verify
     from lading.api.documents import FactsDocument, ModelDocument, PartDocument
-    from lading.api.results import Inspection, PackedFile, PackResult, Pulled, Pushed
+    from lading.api.results import (
+        Inspection,
+        Mended,
+        PackedFile,
+        PackResult,
+        Pulled,
+        Pushed,
+        Repaired,
+        Saved,
+        SavedModel,
+        Unmended,
+    )
     from lading.api.session import Session
     from lading.config import Config
     from lading.config import load as load_config
@@ -47,12 +61,26 @@ _PLACES = {
     "lading.api.documents": ("FactsDocument", "ModelDocument", "PartDocument"),
     "lading.api._info": ("InfoDocument", "info"),
     "lading.api._inspect": ("inspect",),
+    "lading.api._load": ("load",),
     "lading.api._login": ("login", "logout"),
     "lading.api._pack": ("pack",),
     "lading.api._prepare": ("Prepared", "prepare"),
     "lading.api._pull": ("Way", "pull"),
     "lading.api._push": ("push",),
-    "lading.api.results": ("Inspection", "PackResult", "PackedFile", "Pulled", "Pushed"),
+    "lading.api._repair": ("repair",),
+    "lading.api._save": ("save",),
+    "lading.api.results": (
+        "Inspection",
+        "Mended",
+        "PackResult",
+        "PackedFile",
+        "Pulled",
+        "Pushed",
+        "Repaired",
+        "Saved",
+        "SavedModel",
+        "Unmended",
+    ),
     "lading.api._serve": (
         "Options",
         "Serving",
@@ -74,6 +102,7 @@ __all__ = [
     "FactsDocument",
     "InfoDocument",
     "Inspection",
+    "Mended",
     "ModelDocument",
     "Options",
     "PackResult",
@@ -82,13 +111,18 @@ __all__ = [
     "Prepared",
     "Pulled",
     "Pushed",
+    "Repaired",
+    "Saved",
+    "SavedModel",
     "Serving",
     "Session",
     "Talk",
+    "Unmended",
     "Way",
     "info",
     "inspect",
     "list_models",
+    "load",
     "load_config",
     "login",
     "logout",
@@ -98,6 +132,8 @@ __all__ = [
     "pull",
     "push",
     "remove",
+    "repair",
+    "save",
     "serve",
     "serve_detached",
     "server_logs",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from lading.api.session import Session
     from lading.content import Source
     from lading.manifest import Descriptor
-    from lading.transport.registry import Registry
+    from lading.transport.mirrors import Tagged
 
 _TEMPLATE_LIMIT = 1024 * 1024
 
@@ -49,14 +49,16 @@ def inspect(session: Session, text: str) -> Inspection:
     elif isinstance(place, refs.Hub):
         found = _inspect_hub(session, place)
     else:
-        source, wanted = open_source(place, session.config, lambda: session.client, insecure=session.insecure)
+        source, wanted = open_source(
+            place, session.config, lambda: session.client, insecure=session.insecure, reporter=session.reporter
+        )
         try:
             found = _inspect_artifact(source, wanted, str(place), stored=False)
         except NotFoundError:
             if isinstance(place, refs.Oci) and place.tag is place.digest is None:
-                raise _without_latest(cast("Registry", source), place) from None
+                raise _without_latest(cast("Tagged", source), place) from None
             raise
-    if isinstance(place, refs.Layout):
+    if isinstance(place, refs.Layout | refs.Archive):
         return found
     return replace(found, requests=session.client.requests, bytes_read=session.client.bytes_read)
 
@@ -147,7 +149,7 @@ def _inspect_hub(session: Session, reference: refs.Hub) -> Inspection:
     return _bare(listing.source, facts, parts)
 
 
-def _without_latest(registry: Registry, place: refs.Oci) -> NotFoundError:
+def _without_latest(registry: Tagged, place: refs.Oci) -> NotFoundError:
     tags = registry.tags()
     name = f"{place.host}/{place.repository}"
     if not tags:

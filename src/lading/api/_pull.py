@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lading import artifact, copy, media
@@ -20,14 +21,15 @@ from lading.text import size
 from lading.transport import open_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from lading.api.session import Session
     from lading.content import Source
-    from lading.manifest import Manifest
+    from lading.manifest import Descriptor, Manifest
     from lading.pace import Pace
     from lading.plan import Plan
     from lading.reference import Reference
+    from lading.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,9 @@ def pull(session: Session, text: str, *, name: str | None = None, way: Way = ORD
 
 
 def _pull_artifact(session: Session, reference: Reference, name: str | None, *, way: Way) -> Pulled:
-    source, wanted = open_source(reference, session.config, lambda: session.client, insecure=session.insecure)
+    source, wanted = open_source(
+        reference, session.config, lambda: session.client, insecure=session.insecure, reporter=session.reporter
+    )
     manifest = single_manifest(source.document(wanted), source.document, str(reference))
     row = artifact.detect(manifest, str(reference))
     with session.store.lease([manifest.digest, *(blob.digest for blob in manifest.blobs)]):
@@ -103,7 +107,7 @@ def fetch(
         for blob in plan.missing:
             session.store.blobs.forget_part(blob.digest)
     before = session.store.find(name)
-    with _telling_what_is_kept(session, plan):
+    with telling_what_is_kept(session.store, plan.missing):
         copied = copy.run(plan, source, session.store, None, session.reporter, parallel=way.parallel, pace=way.pace)
     if plan.missing:
         check()
@@ -124,9 +128,14 @@ def fetch(
 
 def origin(reference: Reference, manifest: Manifest) -> dict[str, str]:
     """Return the annotations of a name in the store: the reference it was pulled by, the exact source, the time."""
-    exact = (
-        f"oci://{refs.with_digest(reference, manifest.digest)}" if isinstance(reference, refs.Oci) else str(reference)
-    )
+    match reference:
+        case refs.Oci():
+            exact = f"oci://{refs.with_digest(reference, manifest.digest)}"
+        case refs.Layout() | refs.Archive():
+            # `verify --repair` may be run from another folder.
+            exact = str(replace(reference, path=str(Path(reference.path).expanduser().absolute())))
+        case _:
+            exact = str(reference)
     return {media.REFERENCE: str(reference), media.SOURCE: exact, media.PULLED: now()}
 
 
@@ -143,11 +152,13 @@ def _understand(session: Session, manifest: Manifest, source: Source, row: artif
 
 
 @contextmanager
-def _telling_what_is_kept(session: Session, plan: Plan) -> Iterator[None]:
+def telling_what_is_kept(store: Store, blobs: Collection[Descriptor]) -> Iterator[None]:
+    """Say in the StoppedError that ends the block how much of these blobs the next run need not fetch."""
     try:
         yield
     except (KeyboardInterrupt, StoppedError) as stop:
-        kept = sum(session.store.received(blob) for blob in plan.missing)
-        msg = f"interrupted: {size(kept)} of {size(plan.missing_bytes)} kept; the same command resumes"
+        kept = sum(store.received(blob) for blob in blobs)
+        how = "resumes" if kept else "begins anew"
+        msg = f"interrupted: {size(kept)} of {size(sum(blob.size for blob in blobs))} kept; the same command {how}"
         number = stop.signal_number if isinstance(stop, StoppedError) else signal.SIGINT
         raise StoppedError(msg, signal_number=number) from None

@@ -10,6 +10,7 @@ import msgspec
 from lading import fs, media
 from lading.api.documents import FactsDocument, ModelDocument, PartDocument, facts_document, part_document
 from lading.errors import LadingError, NotFoundError
+from lading.events import Advanced, Started
 from lading.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -119,10 +120,21 @@ def prune(session: Session, *, dry_run: bool = False) -> Pruned:
 
 
 def verify(session: Session) -> Iterator[tuple[Digest, int, Fault | None]]:
-    """Read every blob of the store; yield digest, size in bytes, and the fault if there is one."""
+    """Read every blob of the store on all cores; yield digest, size in bytes, and the fault if there is one.
+
+    The reporter hears how far it is under the key `verify`, and nothing at the end: what was found says more.
+    """
+    from lading.runtime.cores import usable_processors  # noqa: PLC0415 - as above
     from lading.store import sweep  # noqa: PLC0415 - as above
 
-    return sweep.verify(session.store)
+    blobs = session.store.blobs
+    total = sum(blobs.size(digest) or 0 for digest in blobs.digests())
+    session.reporter.emit(Started("verify", "verify", "the store", total))
+
+    def progress(done: int) -> None:
+        session.reporter.emit(Advanced("verify", done))
+
+    yield from sweep.verify(session.store, threads=usable_processors(), progress=progress)
 
 
 def _summaries(store: Store, tags: list[Tag]) -> dict[Digest, _Summary | str]:

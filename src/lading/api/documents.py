@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from lading.api.results import PackResult, Pulled, Pushed
+    from lading.api.results import PackResult, Pulled, Pushed, Saved
     from lading.digest import Digest
     from lading.model import Model, ModelFacts, Part
 
@@ -105,6 +105,21 @@ class PushDocument(msgspec.Struct, frozen=True, kw_only=True):
     new_bytes: int
 
 
+class SavedModelDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """A model in an archive: its name there and the digest of its manifest."""
+
+    reference: str
+    digest: str
+
+
+class SaveDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """An archive that was written, and what is in it; `size` is the archive's."""
+
+    archive: str
+    size: int
+    models: tuple[SavedModelDocument, ...]
+
+
 class PruneDocument(msgspec.Struct, frozen=True, kw_only=True):
     """What was freed, or with `dry_run` would be; `partial_bytes` is what interrupted downloads left."""
 
@@ -122,12 +137,34 @@ class FaultDocument(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...]
 
 
+class RepairedDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """A blob that `--repair` fetched anew, and the source it came from."""
+
+    digest: str
+    size: int
+    source: str
+
+
+class UnrepairedDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """A blob that `--repair` left missing or damaged, and why; `models` are the names that need it."""
+
+    digest: str
+    why: str
+    models: tuple[str, ...]
+
+
 class VerifyDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """What was read, and what was wrong."""
+    """What was read, and what was wrong before anything was repaired.
+
+    `repaired` may name more than `faults`: what a damaged manifest needs is known once that is whole again.
+    """
 
     blobs: int
     bytes: int
+    seconds: float
     faults: tuple[FaultDocument, ...]
+    repaired: tuple[RepairedDocument, ...] = ()
+    unrepaired: tuple[UnrepairedDocument, ...] = ()
 
 
 class VersionDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,6 +195,12 @@ def push_document(result: Pushed) -> PushDocument:
         size=result.total_bytes,
         new_bytes=result.new_bytes,
     )
+
+
+def save_document(archive: str, result: Saved) -> SaveDocument:
+    """Write what was saved."""
+    models = tuple(SavedModelDocument(reference=model.name, digest=str(model.digest)) for model in result.models)
+    return SaveDocument(archive=archive, size=result.size, models=models)
 
 
 def facts_document(facts: ModelFacts) -> FactsDocument:

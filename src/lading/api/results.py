@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lading.api.documents import ModelDocument
     from lading.digest import Digest
+    from lading.errors import LadingError
     from lading.model import ModelFacts, Role
+    from lading.store.sweep import Fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,22 @@ class Pushed:
     digest: Digest
     total_bytes: int
     new_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SavedModel:
+    """A model in an archive: its name there and digest."""
+
+    name: str
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """The models in an archive that was written, by name, and its size in bytes."""
+
+    models: tuple[SavedModel, ...]
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +88,28 @@ class Inspection:
     template: str | None = None
     requests: int = 0
     bytes_read: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Mended:
+    """A blob that was fetched anew: its size in bytes, and the source it came from."""
+
+    digest: Digest
+    size: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unmended:
+    """A fault that is still there; `tried` are the sources that were asked, "" where there was none to ask, and why not."""
+
+    fault: Fault
+    tried: tuple[tuple[str, LadingError], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Repaired:
+    """What a repair did, and what it could not do."""
+
+    mended: tuple[Mended, ...]
+    left: tuple[Unmended, ...]

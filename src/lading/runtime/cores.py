@@ -6,6 +6,10 @@ import math
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 
 def usable_cores(root: Path = Path("/")) -> int:
@@ -13,12 +17,20 @@ def usable_cores(root: Path = Path("/")) -> int:
 
     `root` is where /sys and /proc are looked for. Where the system tells nothing, its count of processors is taken.
     """
-    try:
-        allowed = os.sched_getaffinity(0)
-    except AttributeError:  # macOS has no affinity
-        return max(1, (os.cpu_count() or 1))
-    cores = {_siblings(root, number) for number in allowed}
+    cores = {_siblings(root, number) for number in _allowed()}
     return max(1, min(len(cores), _quota(root)))
+
+
+def usable_processors(root: Path = Path("/")) -> int:
+    """Return the same in hardware threads, for work that two threads of a core do faster than one: hashing does."""
+    return max(1, min(len(_allowed()), _quota(root)))
+
+
+def _allowed() -> Collection[int]:
+    try:
+        return os.sched_getaffinity(0)
+    except AttributeError:  # macOS has no affinity
+        return range(os.cpu_count() or 1)
 
 
 def _siblings(root: Path, number: int) -> str:

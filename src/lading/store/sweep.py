@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lading import fs, media
-from lading.errors import LadingError, StoppedError
+from lading.errors import LadingError, NotFoundError, StoppedError
 from lading.store.closure import closure
 from lading.store.hashing import hash_file
 from lading.store.lease import living
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
     from lading.digest import Digest
     from lading.manifest import Descriptor
     from lading.store import Store
+
+
+_TOLD_EACH = 0.1
+"""Seconds between two calls of `progress`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,44 +82,102 @@ def prune(store: Store, *, dry_run: bool = False) -> Pruned:
             for digest in freed:
                 store.blobs.remove(digest)
             store.reserve.lend(lambda: _drop_views(store, kept))
+            store.blobs.versions.forget(kept)
             store.prepare()  # what was freed may be reserved again
         return Pruned(len(freed), sizes, _drop_partials(store.work / "ingest", leased, dry_run=dry_run))
 
 
-def verify(store: Store, *, threads: int = 2) -> Iterator[tuple[Digest, int, Fault | None]]:
+def verify(
+    store: Store, *, threads: int = 2, progress: Progress | None = None
+) -> Iterator[tuple[Digest, int, Fault | None]]:
     """Read every blob and yield its digest, its size in bytes and its fault, if any; before them what is missing.
 
-    A blob of other bytes than its digest's counts as missing from then on, so that a pull fetches it again.
+    `threads` read at a time, in blocks, the biggest blobs first, so that none is left to a single one at the end.
+    `progress` hears from any thread, some times a second, how many bytes of all are read. A blob of other bytes than
+    its digest's counts as missing from then on, so that a pull fetches it again.
     """
-    users: dict[Digest, set[str]] = {}
-    whys: dict[Digest, str] = {}
-    for root in store.index.roots():
-        _look_over(store, root, users, whys)
+    users, whys = _look_over(store)
     for digest, why in whys.items():
         yield digest, 0, Fault(digest, why, tuple(sorted(users[digest])))
-    stopped = threading.Event()
-
-    def proceed(_done: int) -> None:
-        if stopped.is_set():
-            msg = "the verification was stopped"
-            raise StoppedError(msg)
+    sizes = {digest: store.blobs.size(digest) or 0 for digest in store.blobs.digests()}
+    share = sum(sizes.values()) // threads
+    tally = _Tally(progress)
+    gone: list[Digest] = []
 
     def check(digest: Digest) -> tuple[Digest, int, Fault | None]:
         models = tuple(sorted(users.get(digest, ())))
         try:
-            actual, size = _hashed(store, digest, proceed)
+            # One that is more than a thread's share is at work when the others are done: their cores read ahead for it.
+            actual, size, status = _hashed(store, digest, tally.counter(), ahead=sizes[digest] > share)
+        except StoppedError:
+            raise
+        except NotFoundError:
+            gone.append(digest)
+            return digest, 0, None
         except LadingError as error:
             return digest, 0, Fault(digest, error.message, models)
         if actual != digest:
-            store.blobs.condemn(digest)
+            store.blobs.condemn(digest, status)
             return digest, size, Fault(digest, _other_bytes(actual), models)
         return digest, size, None
 
     with ThreadPoolExecutor(threads) as pool:
         try:
-            yield from pool.map(check, list(store.blobs.digests()))
+            for checked in pool.map(check, sorted(sizes, key=sizes.__getitem__, reverse=True)):
+                if checked[0] not in gone:
+                    yield checked
         finally:
-            stopped.set()
+            tally.stop()
+    tally.tell()
+    if gone:
+        # Freed by a collection meanwhile, unless somebody still needs it.
+        now = missing(store)
+        yield from ((digest, 0, now[digest]) for digest in gone if digest in now)
+
+
+def missing(store: Store) -> dict[Digest, Fault]:
+    """Return what can be told to be wrong without reading a blob: all that is missing, of another size, or unreadable."""
+    users, whys = _look_over(store)
+    return {digest: Fault(digest, why, tuple(sorted(users[digest]))) for digest, why in whys.items()}
+
+
+class _Tally:
+    """Counts the bytes that several threads have hashed, and stops them."""
+
+    __slots__ = ("_done", "_lock", "_progress", "_stopped", "_told")
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+        self._done = 0
+        self._told = 0.0
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def tell(self) -> None:
+        """Tell how far all are."""
+        if self._progress:
+            self._told = time.monotonic()
+            self._progress(self._done)
+
+    def counter(self) -> Progress:
+        """Return a counter of one file's bytes; it raises StoppedError once all are to stop."""
+        before = 0
+
+        def count(done: int) -> None:
+            nonlocal before
+            if self._stopped.is_set():
+                msg = "the verification was stopped"
+                raise StoppedError(msg)
+            with self._lock:
+                self._done += done - before
+                before = done
+                if time.monotonic() - self._told >= _TOLD_EACH:
+                    self.tell()
+
+        return count
 
 
 def _names(root: Descriptor) -> tuple[str, ...]:
@@ -122,21 +185,27 @@ def _names(root: Descriptor) -> tuple[str, ...]:
     return () if name is None else (name,)
 
 
-def _look_over(store: Store, root: Descriptor, users: dict[Digest, set[str]], whys: dict[Digest, str]) -> None:
-    """Note who uses what a root reaches, and why some of it cannot be right."""
-    try:
-        found = list(closure(store, root))
-    except LadingError as error:
-        users.setdefault(root.digest, set()).update(_names(root))
-        whys.setdefault(root.digest, _why_unreadable(store, root.digest, error))
-        return
-    for blob in found:
-        users.setdefault(blob.digest, set()).update(_names(root))
-        size = store.blobs.size(blob.digest)
-        if size is None:
-            whys.setdefault(blob.digest, "is missing")
-        elif size != blob.size:
-            whys.setdefault(blob.digest, f"has {size} bytes, not {blob.size}")
+def _look_over(store: Store) -> tuple[dict[Digest, set[str]], dict[Digest, str]]:
+    """Return who uses what the roots reach, and why some of it cannot be right."""
+    users: dict[Digest, set[str]] = {}
+    whys: dict[Digest, str] = {}
+    for root in store.index.roots():
+        try:
+            found = list(closure(store, root))
+        except StoppedError:
+            raise
+        except LadingError as error:
+            users.setdefault(root.digest, set()).update(_names(root))
+            whys.setdefault(root.digest, _why_unreadable(store, root.digest, error))
+            continue
+        for blob in found:
+            users.setdefault(blob.digest, set()).update(_names(root))
+            size = store.blobs.size(blob.digest)
+            if size is None:
+                whys.setdefault(blob.digest, "is missing")
+            elif size != blob.size:
+                whys.setdefault(blob.digest, f"has {size} bytes, not {blob.size}")
+    return users, whys
 
 
 def _why_unreadable(store: Store, digest: Digest, error: LadingError) -> str:
@@ -145,18 +214,25 @@ def _why_unreadable(store: Store, digest: Digest, error: LadingError) -> str:
         return "is missing"
     try:
         actual = _hashed(store, digest)[0]
+    except StoppedError:
+        raise
     except LadingError:
         return error.message
     return error.message if actual == digest else _other_bytes(actual)
 
 
-def _hashed(store: Store, digest: Digest, progress: Progress | None = None) -> tuple[Digest, int]:
+def _hashed(
+    store: Store, digest: Digest, progress: Progress | None = None, *, ahead: bool = True
+) -> tuple[Digest, int, os.stat_result]:
+    """Return what a blob hashes to, its length, and the status that the file had before it was read."""
     with fs.os_errors(store.blobs.path(digest)):
         descriptor = store.blobs.open_file(digest)
         try:
-            return hash_file(descriptor, digest.algorithm, progress)
+            status = os.fstat(descriptor)
+            actual, size = hash_file(descriptor, digest.algorithm, progress, ahead=ahead)
         finally:
             os.close(descriptor)
+    return actual, size, status
 
 
 def _other_bytes(actual: Digest) -> str:
@@ -165,12 +241,9 @@ def _other_bytes(actual: Digest) -> str:
 
 def _drop_views(store: Store, kept: set[Digest]) -> None:
     names = {digest.file_name for digest in kept}
-    folder = store.work / "models"
-    if not folder.is_dir():
-        return
     # A name that goes changes the times of a watched file; only those that were right get their stamp anew.
     watched = [digest for digest in store.blobs.linked.digests() if _unchanged(store, digest)]
-    for view in sorted(folder.iterdir()):
+    for view in _entries(store.work / "models"):
         if view.name not in names:
             fs.remove_tree(view)
     for digest in watched:
@@ -184,8 +257,16 @@ def _unchanged(store: Store, digest: Digest) -> bool:
 def _drop_partials(folder: Path, leased: set[Digest], *, dry_run: bool) -> int:
     freed = 0
     names = {digest.file_name for digest in leased}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for path in _entries(folder):
         # Work in progress holds a lease on its digest, or its part locked; what else lies here has no owner left.
         if path.name.partition(".")[0] not in names:
             freed += fs.remove_if_idle(path, dry_run=dry_run)
     return freed
+
+
+def _entries(folder: Path) -> list[Path]:
+    with fs.os_errors(folder):
+        try:
+            return sorted(folder.iterdir())
+        except FileNotFoundError:
+            return []

@@ -164,6 +164,8 @@ def test_no_failure_is_swallowed_unseen() -> None:
 
 
 def test_paths_of_blobs_are_made_in_one_place() -> None:
+    """S02: no second way to a path of a digest, which could forget the check."""
+
     def rule(node: ast.AST) -> str | None:
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
             return "/ blobs" if isinstance(node.right, ast.Constant) and node.right.value == "blobs" else None

@@ -68,6 +68,7 @@ def test_what_is_no_digest_is_refused_in_few_words(text: str) -> None:
     )
 )
 def test_any_text_is_a_digest_whose_path_stays_inside_or_is_refused(text: str) -> None:
+    """S02: whatever a stranger sends."""
     try:
         digest = Digest(text)
     except FormatError:

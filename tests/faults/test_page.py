@@ -12,7 +12,7 @@ from chaos_proxy import KINDS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/reliability.md").read_text()
-NAMED = re.findall(r"`((?:faults|store)/test_\w+\.py::[^`]+)`", PAGE)
+NAMED = re.findall(r"`(\w+/test_\w+\.py::[^`]+)`", PAGE)
 
 
 def test_every_test_named_on_the_page_exists() -> None:

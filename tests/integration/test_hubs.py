@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from http.client import HTTPConnection
+import re
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ollama_push import push_ollama
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from conftest import CommandLine
 
 pytestmark = pytest.mark.integration
-
-DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 
 @pytest.fixture
@@ -141,41 +140,12 @@ def test_a_gated_model_says_what_to_do_and_the_token_stays_secret(
     assert all(stocked.token not in str(asked.headers) for asked in stocked.storage_asked)
 
 
-def push_ollama(registry: RegistryProcess, repository: str, tag: str, weights: bytes) -> str:
-    """Put a model with Ollama's media types into a registry, as their client does, and return its digest."""
-    connection = HTTPConnection(registry.host)
-
-    def put(data: bytes, media_type: str) -> dict[str, object]:
-        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-        connection.request("POST", f"/v2/{repository}/blobs/uploads/", headers={"Content-Length": "0"})
-        begun = connection.getresponse()
-        begun.read()
-        connection.request("PUT", f"{begun.headers['Location']}&digest={digest}", body=data)
-        done = connection.getresponse()
-        done.read()
-        assert done.status == 201
-        return {"mediaType": media_type, "digest": digest, "size": len(data)}
-
-    kind = "application/vnd.ollama.image."
-    config = {"model_format": "gguf", "model_family": "llama", "model_type": "1.4M", "file_type": "F16"}
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": DOCKER_MANIFEST,
-        "config": put(json.dumps(config).encode(), "application/vnd.docker.container.image.v1+json"),
-        "layers": [
-            put(weights, f"{kind}model"),
-            put(b"{{ .Prompt }}", f"{kind}template"),
-            put(b'{"temperature": 0.7, "num_ctx": 256, "num_gpu": 99}', f"{kind}params"),
-            put(b"CC0", f"{kind}license"),
-        ],
-    }
-    raw = json.dumps(manifest).encode()
-    connection.request("PUT", f"/v2/{repository}/manifests/{tag}", body=raw, headers={"Content-Type": DOCKER_MANIFEST})
-    done = connection.getresponse()
-    done.read()
-    assert done.status == 201
-    connection.close()
-    return f"sha256:{hashlib.sha256(raw).hexdigest()}"
+def test_a_hub_that_has_had_enough_is_asked_again_when_it_said(lading: CommandLine, stocked: LoopbackHub) -> None:
+    stocked.limited, stocked.limit_headers = 2, {"RateLimit": '"api";r=0;t=1'}
+    begun = time.monotonic()
+    done = lading("pull", "hf://team/story-GGUF:F16")
+    assert time.monotonic() - begun > 2
+    assert len(re.findall(r"busy or failing \(429\); trying again in 1\.\d s", done.stderr)) == 2
 
 
 def test_an_ollama_model_is_pulled_as_it_is_and_runs(

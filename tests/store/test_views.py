@@ -100,7 +100,19 @@ def test_a_hostile_name_is_refused_before_anything_is_made(store: Store, name: s
 
 
 @pytest.mark.parametrize(
-    "names", [["a", "a"], ["a", "./a"], ["a", "a/b"], ["a/b", "a"], ["a/b/c", "a/b"], ["a//b", "a/b"]]
+    "names",
+    [
+        ["a", "a"],
+        ["a", "./a"],
+        ["a", "a/b"],
+        ["a/b", "a"],
+        ["a/b/c", "a/b"],
+        ["a//b", "a/b"],
+        ["a", "A"],
+        ["a/B", "A/b"],
+        ["a/b", "A"],
+        ["caf\u00e9", "cafe\u0301"],
+    ],
 )
 def test_names_that_clash_are_refused(store: Store, names: list[str]) -> None:
     with pytest.raises(FormatError, match="want the name"):

@@ -1,8 +1,9 @@
-"""A proxy in front of a real registry that breaks what passes through it, by a schedule that follows from a seed."""
+"""A proxy in front of servers that breaks what passes through it, by a schedule that follows from a seed."""
 
 from __future__ import annotations
 
 import gzip
+import re
 import socket
 import struct
 import threading
@@ -24,17 +25,31 @@ KINDS = (
 )
 # fmt: on
 RANGED = ("whole-for-range", "other-range", "416")
+WRONG = ("flipped-bit", "longer-body", "gzip", "redirect-elsewhere", *RANGED)
+"""Kinds that answer with something else than was asked for: what came before may have to be fetched again with it."""
+
 PORTAL = b"<html><title>Welcome aboard</title>Please accept our terms.</html>"
 _FOREIGN_REALM = 'Bearer realm="https://login.example.net/token",service="x"'
 _HOP = {"connection", "content-length", "transfer-encoding", "date", "server", "host"}
 _STALL_SECONDS = 1.0
 _DRIPS = 6
 _LOOP = 11
+_TARGETS = {
+    "pull": ("document", "blob", "blob"),
+    "pull hf": ("document", "document", "blob", "body"),
+    "pull url": ("document", "blob", "body"),
+    "push": ("document", "blob", "upload", "upload"),
+    "inspect": ("document", "blob"),
+}
+_STORED = re.compile(r"/[0-9a-f]{64}(?:\?|$)")
 
 
 @dataclass
 class Fault:
-    """One kind of fault: strikes `times` requests of the `target` kind, after `skip` of them; `at` is where in the body."""
+    """One kind of fault: strikes `times` requests of the `target` kind, after `skip` of them; `at` is where in the body.
+
+    A target is "document", "upload", "blob" for the content of a file or "body" for all of it, not a range; or "any".
+    """
 
     kind: str
     target: str = "any"
@@ -59,29 +74,31 @@ class HangUpError(Exception):
 
 def schedule(kind: str, command: str, rng: random.Random) -> list[Fault]:
     """Choose what is struck, how often and where; a range is asked for only after a break, so that comes first."""
-    targets = {"pull": ("document", "blob", "blob"), "push": ("document", "blob", "upload", "upload")}
-    target = rng.choice(targets.get(command, ("document", "blob")))
+    target = rng.choice(_TARGETS[command])
     edge = (0.0, 1e-6, 1.0)
     at = rng.choice((*edge, rng.random(), rng.random(), rng.random()))
     times = rng.choice((1, 1, 2, 4))
     if kind == "redirect-loop":
         times *= _LOOP
     fault = Fault(kind, target, times=times, skip=rng.choice((0, 0, 0, 1)), at=at)
-    if kind in RANGED and command == "pull":
-        # The config is small and read whole: a blob's second body is the weights.
-        fault = Fault(kind, "blob", times=fault.times, at=at, ranged=True)
-        return [Fault("reset", "blob", skip=1, at=0.2 + 0.6 * rng.random()), fault]
+    if kind in RANGED and command.startswith("pull"):
+        # A registry's config is small and read whole: a blob's second body is the weights.
+        first = Fault("reset", "body", skip=int(command == "pull"), at=0.2 + 0.6 * rng.random())
+        return [first, Fault(kind, "blob", times=fault.times, at=at, ranged=True)]
+    if kind == "flipped-bit" and command in ("pull hf", "pull url"):
+        # What a hub lists has no digest: there stands TLS alone.
+        return [Fault(kind, rng.choice(("blob", "body")), times=fault.times, at=at)]
     return [fault]
 
 
 class ChaosProxy:
-    """A loopback proxy to `upstream` (host:port). `plan` gives it faults; when they are spent it is honest.
+    """A loopback proxy, at one of `hosts` for each of `upstreams` (host:port); `host` is the first of them.
 
-    `canary` is another origin, to which it redirects: that one keeps the headers that it hears.
+    `plan` gives it faults, for all that passes; when they are spent it is honest. `canary` is another origin, to which
+    it redirects: that one keeps the headers that it hears.
     """
 
-    def __init__(self, upstream: str) -> None:
-        self.upstream = upstream
+    def __init__(self, *upstreams: str) -> None:
         self.asked: list[str] = []
         self.canary_heard: list[str] = []
         self.sent = 0
@@ -89,13 +106,17 @@ class ChaosProxy:
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
         self._elsewhere: dict[str, Answer] = {}
-        self._server = Quiet(("127.0.0.1", 0), type("Chaotic", (_Handler,), {"proxy": self}))
-        self._canary = Quiet(("127.0.0.1", 0), type("Canary", (_Canary,), {"proxy": self}))
-        self.host = f"localhost:{self._server.server_port}"
-        self.canary_url = f"http://127.0.0.1:{self._canary.server_port}"
+        self._servers = [
+            Quiet(("127.0.0.1", 0), type("Chaotic", (_Handler,), {"proxy": self, "upstream": upstream}))
+            for upstream in upstreams
+        ]
+        self.hosts = [f"localhost:{server.server_port}" for server in self._servers]
+        self.host = self.hosts[0]
+        canary = Quiet(("127.0.0.1", 0), type("Canary", (_Canary,), {"proxy": self}))
+        self.canary_url = f"http://127.0.0.1:{canary.server_port}"
+        self._servers.append(canary)
         self._threads = [
-            threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-            for server in (self._server, self._canary)
+            threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True) for server in self._servers
         ]
         for thread in self._threads:
             thread.start()
@@ -122,7 +143,7 @@ class ChaosProxy:
             if not self._faults:
                 return None
             fault = self._faults[0]
-            if fault.target not in ("any", _target(path)) or (fault.ranged and not ranged):
+            if fault.target not in _targets(method, path, ranged=ranged) or (fault.ranged and not ranged):
                 return None
             if fault.skip:
                 fault.skip -= 1
@@ -133,9 +154,10 @@ class ChaosProxy:
                 self._faults.pop(0)
             return fault
 
-    def forward(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
+    @staticmethod
+    def forward(upstream: str, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         """Ask upstream."""
-        connection = HTTPConnection(self.upstream, timeout=20)
+        connection = HTTPConnection(upstream, timeout=20)
         try:
             connection.request(method, path, body=body or None, headers=headers)
             said = connection.getresponse()
@@ -159,19 +181,24 @@ class ChaosProxy:
             return self._elsewhere.get(path)
 
     def stop(self) -> None:
-        for server in (self._server, self._canary):
+        for server in self._servers:
             server.shutdown()
             server.server_close()
         for thread in self._threads:
             thread.join()
 
 
-def _target(path: str) -> str:
-    return "upload" if "/blobs/uploads/" in path else "blob" if "/blobs/" in path else "document"
+def _targets(method: str, path: str, *, ranged: bool) -> set[str]:
+    if "/blobs/uploads/" in path:
+        return {"any", "upload"}
+    if "/blobs/" not in path and not (method == "GET" and _STORED.match(path)):
+        return {"any", "document"}
+    return {"any", "blob"} if ranged or method != "GET" else {"any", "blob", "body"}
 
 
 class _Handler(Handler):
     proxy: ChaosProxy
+    upstream: str
     connection: socket.socket
 
     def _serve(self) -> None:
@@ -202,7 +229,9 @@ class _Handler(Handler):
         headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
         headers["Host"] = self.headers.get("Host", self.proxy.host)
         refused = kind in ("401", "403", "429", "429-retry-after", "5xx", "redirect-loop", "portal", "416")
-        return Answer(200) if refused else self.proxy.forward(self.command, self.path, headers, body)
+        if refused:
+            return Answer(200)
+        return self.proxy.forward(self.upstream, self.command, self.path, headers, body)
 
     def _changed(self, fault: Fault, answer: Answer) -> Answer:  # noqa: C901, PLR0911, PLR0912 - a branch for each fault
         at = int(len(answer.body) * fault.at)
@@ -216,9 +245,11 @@ class _Handler(Handler):
             case "flipped-bit":
                 answer.body = _flipped(answer.body, fault.at)
             case "whole-for-range":
-                headers = {"Authorization": self.headers.get("Authorization", "")}
-                whole = self.proxy.forward(self.command, self.path, headers, b"") if self.command == "GET" else answer
-                return Answer(200, whole.headers, whole.body)
+                login = self.headers.get("Authorization")
+                headers = {"Authorization": login} if login else {}
+                if self.command == "GET":
+                    answer = self.proxy.forward(self.upstream, "GET", self.path, headers, b"")
+                return Answer(200, answer.headers, answer.body)
             case "other-range":
                 start = at + 1
                 size = start + len(answer.body)

@@ -7,6 +7,7 @@ signed. It counts what it was asked and how many bytes it sent, and keeps each r
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -65,6 +66,12 @@ class Content:
         for block in self.blocks(0, self.size):
             digest.update(block)
         return digest.hexdigest()
+
+    @property
+    def pointer(self) -> bytes:
+        """What git holds in place of a large file."""
+        text = f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.sha256}\nsize {self.size}\n"
+        return text.encode()
 
     def blocks(self, start: int, end: int) -> Iterator[bytes]:
         if isinstance(self.data, bytes):
@@ -139,6 +146,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._api(match[1], match[2] or "revision", unquote(match[3] or "main"), query)
         elif match := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", parts.path):
             self._resolve(match[1], unquote(match[2]), unquote(match[3]))
+        elif match := re.fullmatch(r"/([^/]+/[^/]+)/raw/([^/]+)/(.+)", parts.path):
+            self._raw(match[1], unquote(match[2]), unquote(match[3]))
         else:
             self.say(404, b"{}")
 
@@ -214,6 +223,20 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.say(302, b"", {**told, "Location": self.hub.sign(content, refused=path in repository.xet_only)})
 
+    def _raw(self, name: str, revision: str, path: str) -> None:
+        """Answer with what git holds of a file: of a large one its pointer, which RamaLama reads the sha256 from."""
+        repository = self._find(name)
+        if repository is None:
+            return
+        _commit, files = repository.at(revision) or ("", {})
+        content = files.get(path)
+        if content is None:
+            self.fail(404, "EntryNotFound", "Entry not found")
+        elif path.endswith(LARGE):
+            self.say(200, content.pointer, {"Content-Type": "text/plain; charset=utf-8"})
+        else:
+            self.send_content(content, {"Content-Type": "text/plain; charset=utf-8"})
+
     # -- ModelScope -----------------------------------------------------------
 
     def _modelscope(self, name: str, what: str, query: Mapping[str, str]) -> None:
@@ -257,7 +280,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif query.get("refused"):
             self.say(400, b"Bad Request")
         else:
-            self.send_content(content, {"ETag": f'"{content.sha256}"', "Accept-Ranges": "bytes"})
+            told = {"ETag": f'"{content.sha256}"', "Accept-Ranges": "bytes"}
+            if self.hub.tells_digest:
+                digest = base64.b64encode(bytes.fromhex(content.sha256)).decode()
+                told["Repr-Digest"] = f"sha-256=:{digest}:"
+            self.send_content(content, told)
 
     def send_content(self, content: Content, headers: Mapping[str, str], *, ranges: bool = True) -> None:
         start, end, status = 0, content.size, 200
@@ -311,6 +338,7 @@ class LoopbackHub:
 
     `asked` and `storage_asked` are the requests in their order, `sent` counts bytes of files by path.
     `limited` many requests are answered with 429 and `limit_headers`. `next_origin` is put before pages' addresses.
+    With `tells_digest` the storage tells a file's digest, as hubs do not, and some other servers do.
     """
 
     token = "hf_abcdefghijklmnopqrstuvwxyz"
@@ -328,6 +356,7 @@ class LoopbackHub:
         self.limit_headers: dict[str, str] = {}
         self.next_origin = ""
         self.tells_commit = True
+        self.tells_digest = False
         self.lock = threading.Lock()
         handlers: list[Any] = [
             type("Hub", (_Handler,), {"hub": self}),
@@ -381,8 +410,8 @@ def _tree(repository: Repository, files: Mapping[str, Content], *, recursive: bo
             continue
         entry: dict[str, object] = {"type": "file", "path": repository.listed.get(path, path), "size": content.size}
         if path.endswith(LARGE):
-            pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{content.sha256}\nsize {content.size}\n"
-            entry["oid"] = hashlib.sha1(b"blob %d\0" % len(pointer) + pointer.encode()).hexdigest()
+            pointer = content.pointer
+            entry["oid"] = hashlib.sha1(b"blob %d\0" % len(pointer) + pointer).hexdigest()
             entry["lfs"] = {"oid": content.sha256, "size": content.size, "pointerSize": len(pointer)}
         else:
             entry["oid"] = content.git_sha1

@@ -64,16 +64,27 @@ def safe_parts(name: str) -> tuple[str, ...]:
     return parts
 
 
+def folded(name: str) -> str:
+    """Return what is the same for names that are one file on some disks: they differ in case or in composition."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
 def _places(files: Iterable[tuple[str, Descriptor]]) -> dict[tuple[str, ...], Descriptor]:
     places: dict[tuple[str, ...], Descriptor] = {}
+    taken: dict[tuple[str, ...], tuple[str, ...]] = {}
     for name, blob in files:
-        if places.setdefault(safe_parts(name), blob).digest != blob.digest:
+        parts = safe_parts(name)
+        if taken.setdefault(_key(parts), parts) != parts or places.setdefault(parts, blob).digest != blob.digest:
             raise _clash(name)
     for parts in places:
         for depth in range(1, len(parts)):
-            if parts[:depth] in places:
+            if _key(parts[:depth]) in taken:
                 raise _clash("/".join(parts[:depth]))
     return places
+
+
+def _key(parts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(folded(part) for part in parts)
 
 
 def _clash(name: str) -> FormatError:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -22,7 +21,7 @@ from lading.http import Origin, RemoteFile
 from lading.http.ranges import check_range
 from lading.manifest import Descriptor, Manifest
 from lading.model import Part, check_names
-from lading.store.views import safe_parts
+from lading.store.views import folded, safe_parts
 from lading.text import clean
 
 if TYPE_CHECKING:
@@ -100,7 +99,7 @@ class Listing:
         check_names(listed, self.source)
         seen: dict[str, str] = {}
         for name in listed:
-            other = seen.setdefault(_folded(name), name)
+            other = seen.setdefault(folded(name), name)
             if other != name:
                 msg = f"{self.source} has {clean(other)} and {clean(name)}, which are one file on many disks"
                 raise FormatError(msg, hint="names that differ only in case cannot be kept side by side everywhere")
@@ -310,10 +309,6 @@ def annotated(manifest: Manifest, listing: Listing) -> Manifest:
     return Manifest.build(
         manifest.config, manifest.layers, artifact_type=manifest.artifact_type, annotations=annotations
     )
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _is_token(text: str) -> bool:

@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 PIP_VERSION := 26.3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs reference bench soak setup system constraints clean
+.PHONY: help demo test lint format docs reference bench performance soak setup system constraints clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,8 +39,11 @@ reference: setup ## Write the pages and schemas that follow from the code
 	$(BIN)/python scripts/cli_reference.py
 	$(BIN)/python scripts/json_reference.py
 
-bench: setup ## Measure: times and memory, against peers where that says more
-	@for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+bench: system setup ## Measure, side by side with the peers; BENCH_RUNS=n for more rounds than 5
+	@failed=0; for script in benchmarks/*.py; do $(BIN)/python $$script || failed=1; done; exit $$failed
+
+performance: setup ## Write docs/performance.md from what the last make bench measured
+	$(BIN)/python scripts/performance_page.py
 
 soak: system setup ## Break 10,000 commands by faults of the network and by kills; RUNS=n for another number
 	@$(BIN)/python scripts/soak.py --runs $(RUNS)

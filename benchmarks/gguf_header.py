@@ -1,28 +1,28 @@
-"""Read the header of a GGUF with 152k tokens in a fresh interpreter: wall and CPU time, peak memory.
+"""Headers: that of a GGUF with 152k tokens (12.5 MB, 400 tensors whose data is a hole), read in a fresh interpreter.
 
-Makes the file (a header of 12.5 MB, 400 tensors whose data is a hole), reads it in child processes that import
-nothing but the reader, and prints one line: medians, and beside them those of an interpreter that only starts.
+The interpreter imports nothing but the reader; beside it stands one that only starts.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
 import struct
-import subprocess
 import sys
-import tempfile
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from lib.machine import ROOT
+from lib.measure import Contender, asked_runs, rounds
+from lib.places import workplace
+from lib.report import Report
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 TOKENS = 151_936
 MERGES = 151_387
 TENSORS = 400
 TENSOR_SIZE = 4096 * 4096 // 256 * 144
+ABOUT = """A GGUF header of 12.5 MB, with 152 thousand tokens and 400 tensors, read by a fresh interpreter that loads the reader alone."""
 READ = """
 import os, sys
 from lading.formats.gguf import read_header
@@ -70,42 +70,27 @@ def write_model(path: Path) -> int:
     return size
 
 
-def measure(command: list[str]) -> tuple[float, float, float]:
-    """Run a child and return its wall seconds, CPU seconds and peak MiB."""
-    start = time.perf_counter()
-    child = subprocess.Popen(command, env={"PYTHONPATH": str(Path(__file__).parent.parent / "src")})
-    _, status, usage = os.wait4(child.pid, 0)
-    wall = time.perf_counter() - start
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        sys.exit(f"a child failed with status {child.returncode}")
-    peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return wall, usage.ru_utime + usage.ru_stime, peak / 2**20
-
-
-def median(runs: list[tuple[float, float, float]]) -> tuple[float, ...]:
-    """Return the median of each column."""
-    return tuple(sorted(column)[len(runs) // 2] for column in zip(*runs, strict=True))
-
-
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=15)
-    runs = parser.parse_args().runs
-    with tempfile.TemporaryDirectory() as folder:
-        model = Path(folder) / "model.gguf"
+    runs = asked_runs(__doc__, 15)
+    report = Report("gguf-header", "header of a GGUF", ABOUT)
+    with workplace() as folder:
+        model = folder / "model.gguf"
         size = write_model(model)
-        reads, starts = [], []
-        for _ in range(runs + 1):
-            reads.append(measure([sys.executable, "-S", "-c", READ, str(model)]))
-            starts.append(measure([sys.executable, "-S", "-c", ""]))
-    wall, cpu, peak = median(reads[1:])
-    base_wall, base_cpu, base_peak = median(starts[1:])
-    print(
-        f"gguf header {size / 1e6:.1f} MB: {wall * 1e3:.0f} ms wall, {cpu * 1e3:.0f} ms CPU, {peak:.1f} MiB peak "
-        f"(bare interpreter {base_wall * 1e3:.0f} ms, {base_cpu * 1e3:.0f} ms, {base_peak:.1f} MiB; goal 60 ms, 24 MiB)"
-    )
+        own = {"PYTHONPATH": str(ROOT / "src")}
+        seen = rounds(
+            [
+                Contender("read the header", [sys.executable, "-S", "-c", READ, str(model)], own),
+                Contender("a bare interpreter", [sys.executable, "-S", "-c", ""], own),
+            ],
+            runs,
+        )
+    medians = report.took(seen)
+    reading = medians["read the header"]
+    report.figure(size / 1e6, " MB")
+    report.figure(reading.wall * 1e3, " ms", 60)
+    report.figure(reading.peak, " MiB of memory", 24)
+    report.finish()
 
 
 if __name__ == "__main__":

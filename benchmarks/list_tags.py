@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
-import tempfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lib.measure import bar, compare, once, show
+from lib.machine import ROOT
+from lib.measure import Contender, asked_runs, once, rounds
+from lib.places import LADING, environment, workplace
+from lib.report import Report
 
 from lading import api
 from lading.manifest import Manifest
 from lading.store import Store
 
-ROOT = Path(__file__).parents[1]
+if TYPE_CHECKING:
+    from pathlib import Path
+
 TAGS = 1000
+ABOUT = f"""A store of {TAGS:,} names, each of a manifest of its own. The first `list` reads the manifests, later ones what it noted."""
 
 
 def fill(folder: Path) -> None:
@@ -38,15 +41,17 @@ def fill(folder: Path) -> None:
 
 
 def main() -> None:
-    """Print the figures."""
-    lading = str(Path(sys.executable).with_name("lading"))
-    with tempfile.TemporaryDirectory() as folder:
-        fill(Path(folder))
-        environment = {**os.environ, "LADING_STORE": str(Path(folder, "store"))}
-        first = once([lading, "list"], environment)
-        results = {"first time (manifests read)": first} | compare({"lading list": ([lading, "list"], environment)})
-        show(f"list of {TAGS} names", results)
-        bar("wall", results["lading list"].wall, 0.12, " s")
+    """Measure and print."""
+    runs = asked_runs(__doc__, 7)
+    report = Report("list", f"list of {TAGS:,} names", ABOUT)
+    with workplace() as folder:
+        fill(folder)
+        own = environment(folder)
+        first = once([LADING, "list"], own)
+        seen = rounds([Contender("lading list", [LADING, "list"], own)], runs)
+    medians = report.took({"the first time": [first], **seen})
+    report.figure(medians["lading list"].wall, " s", 0.12)
+    report.finish()
 
 
 if __name__ == "__main__":

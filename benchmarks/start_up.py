@@ -2,41 +2,32 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from pathlib import Path
 
-from lib.measure import bar, compare, show
+from lib import peers
+from lib.measure import Contender, asked_runs, beside, rounds
+from lib.places import LADING
+from lib.report import Report
 
-ROOT = Path(__file__).parents[1]
-PEER = ROOT / ".tools/ramalama"
-PEER_VERSION = "0.25.0"
-
-
-def ramalama() -> str:
-    """Install the peer in an environment of its own, once, and return its command."""
-    command = PEER / "bin/ramalama"
-    if not command.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(PEER)], check=True)
-        subprocess.run([str(PEER / "bin/pip"), "install", "--quiet", f"ramalama=={PEER_VERSION}"], check=True)
-    return str(command)
+ABOUT = """How long a command takes that does nothing: what each call in a script costs."""
 
 
 def main() -> None:
-    """Print the figures."""
-    lading = str(Path(sys.executable).with_name("lading"))
-    results = compare(
-        {
-            "lading --version": ([lading, "--version"], None),
-            f"ramalama version ({PEER_VERSION})": ([ramalama(), "version"], None),
-            "python -c pass": ([sys.executable, "-c", "pass"], None),
-        },
-        runs=11,
+    """Measure and print."""
+    runs = asked_runs(__doc__, 11)
+    report = Report("start-up", "start-up", ABOUT, peers={"RamaLama": peers.RAMALAMA})
+    seen = rounds(
+        [
+            Contender("lading --version", [LADING, "--version"]),
+            Contender("ramalama version", [peers.ramalama(), "version"]),
+            Contender("python -c pass", [sys.executable, "-c", "pass"]),
+        ],
+        runs,
     )
-    show("start-up", results)
-    ours, peer, _bare = results.values()
-    bar("CPU of `lading --version`", ours.cpu * 1e3, 60, " ms")
-    bar("wall, beside ramalama's", ours.wall / peer.wall, 0.4)
+    medians = report.took(seen)
+    report.figure(medians["lading --version"].cpu * 1e3, " ms of CPU", 60)
+    report.figure(beside(seen["lading --version"], seen["ramalama version"]), "x ramalama version", 0.4)
+    report.finish()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import mmap
 import os
 import socket
@@ -587,6 +588,57 @@ def test_what_is_appended_is_there_whatever_its_place_and_length(
     assert (tmp_path / "part").read_bytes() == data
     assert synced == [fs.SYNCED_EACH, 2 * fs.SYNCED_EACH, 3 * fs.SYNCED_EACH]
     partial.close()
+
+
+@pytest.mark.parametrize("flag", [fs._O_DIRECT, 0], ids=["direct", "cached"])
+def test_what_is_read_back_is_right_whatever_its_place_and_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: int
+) -> None:
+    monkeypatch.setattr(fs, "_O_DIRECT", flag)
+    data = os.urandom(3 * 4096 + 5)
+    partial = fs.Partial(tmp_path / "part")
+    partial.append(0, memoryview(data))
+    room = memoryview(mmap.mmap(-1, 4 * 4096))
+    # A buffer on no page's start is what direct reading refuses.
+    for start, buffer in ((0, room), (0, room[:4096]), (4096, room[:8192]), (5, room[:4096]), (4096, room[1:4097])):
+        count = partial.read_into(start, buffer)
+        assert buffer[:count] == data[start : start + len(buffer)]
+    assert partial.read_into(len(data), room) == 0
+    partial.append(len(data), memoryview(b"more"))
+    assert (tmp_path / "part").read_bytes() == data + b"more"
+    partial.close()
+
+
+@pytest.mark.skipif(not fs._O_DIRECT, reason="this system cannot read past the page cache")
+def test_what_is_read_back_by_pages_is_read_past_the_page_cache(tmp_path: Path) -> None:
+    partial = fs.Partial(tmp_path / "part")
+    room = memoryview(mmap.mmap(-1, 4096))
+    partial.append(0, room)
+    partial.read_into(0, room[:5])
+    assert not fcntl.fcntl(partial._descriptor, fcntl.F_GETFL) & os.O_DIRECT
+    partial.read_into(0, room)
+    assert fcntl.fcntl(partial._descriptor, fcntl.F_GETFL) & os.O_DIRECT
+    partial.close()
+
+
+def test_a_part_that_is_synced_finely_says_so_once_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    each, fine = fs.SYNCED_EACH, fs.SYNCED_FINELY
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fdatasync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+    partial = fs.Partial(tmp_path / "part")
+    partial.append(0, memoryview(bytes(fine)))
+    partial.sync_finely()
+    partial.append(fine, memoryview(bytes(fine + 1)))
+    assert partial.frontier == 0, "what came before was not synced finely"
+    partial.append(2 * fine + 1, memoryview(bytes(each)))
+    assert synced == [each, each + fine, each + 2 * fine]
+    assert partial.frontier == each + 2 * fine
+    partial.close()
+    again = fs.Partial(tmp_path / "part")
+    assert again.reopen() == each + 2 * fine
+    again.append(each + 2 * fine, memoryview(b"x"))
+    assert again.frontier == each
+    again.close()
 
 
 def test_what_could_not_be_synced_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

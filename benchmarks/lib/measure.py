@@ -1,7 +1,8 @@
-"""Runs commands in turn and compares them: medians of wall and CPU seconds and of peak memory, and their ratios."""
+"""Runs commands by turns and compares them: wall and CPU seconds and peak memory of each run, medians, paired ratios."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import statistics
 import subprocess
@@ -12,18 +13,55 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+GB = 1e9
+RUNS = 5
+
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a command: seconds and MiB."""
+    """One run of a command: seconds and MiB. `served` are the CPU seconds that its server spent meanwhile."""
 
     wall: float
     cpu: float
     peak: float
+    served: float = 0.0
 
 
-def once(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Run:
-    """Run a command to its end and return what it took; it must succeed."""
+def _nothing() -> None:
+    pass
+
+
+def _idle() -> float:
+    return 0.0
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A command to be measured; `before` makes ready for each run of it and is not timed."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str] | None = None
+    before: Callable[[], None] = _nothing
+
+
+def asked_runs(about: str | None, default: int = RUNS) -> int:
+    """Return how many rounds are wanted: --runs, else BENCH_RUNS, else `default`."""
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument(
+        "--runs", type=int, default=int(os.environ.get("BENCH_RUNS", default)), help="rounds that count"
+    )
+    runs: int = parser.parse_args().runs
+    if runs < 1:
+        parser.error("--runs is 1 or more")
+    return runs
+
+
+def once(
+    command: Sequence[str], environment: Mapping[str, str] | None = None, server_cpu: Callable[[], float] = _idle
+) -> Run:
+    """Run a command to its end and return what it took; raises SystemExit with its words if it fails."""
+    served = server_cpu()
     start = time.perf_counter()
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
@@ -33,46 +71,36 @@ def once(command: Sequence[str], environment: Mapping[str, str] | None = None) -
         wall = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        message = f"{' '.join(command)} exited with {process.returncode}: {error.decode(errors='replace')}"
+        message = f"{' '.join(command)} exited with {process.returncode}: {error.decode(errors='replace')[-2000:]}"
         raise SystemExit(message)
-    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, server_cpu() - served)
 
 
-def compare(
-    commands: Mapping[str, tuple[Sequence[str], Mapping[str, str] | None]],
-    *,
-    runs: int = 7,
-    before: Callable[[str], None] = lambda _name: None,
-) -> dict[str, Run]:
-    """Run the commands by turns, after one round that does not count, and return each one's medians.
+def rounds(contenders: Sequence[Contender], runs: int, server_cpu: Callable[[], float] = _idle) -> dict[str, list[Run]]:
+    """Run all contenders by turns, after one round that does not count, and return the runs of each in order.
 
-    `before` is called with a command's name ahead of each of its runs.
+    The n-th runs of two contenders lie seconds apart, so that their ratio bears a machine whose speed changes.
     """
-    seen: dict[str, list[Run]] = {name: [] for name in commands}
+    seen: dict[str, list[Run]] = {contender.name: [] for contender in contenders}
     for turn in range(runs + 1):
-        for name, (command, environment) in commands.items():
-            before(name)
-            run = once(command, environment)
+        for contender in contenders:
+            contender.before()
+            run = once(contender.command, contender.environment, server_cpu)
             if turn:
-                seen[name].append(run)
-    return {
-        name: Run(
-            statistics.median(run.wall for run in done),
-            statistics.median(run.cpu for run in done),
-            max(run.peak for run in done),
-        )
-        for name, done in seen.items()
-    }
+                seen[contender.name].append(run)
+    return seen
 
 
-def show(title: str, results: Mapping[str, Run]) -> None:
-    """Print a table of medians."""
-    print(title)
-    for name, run in results.items():
-        print(f"  {name:<34} wall {run.wall * 1e3:8.0f} ms   CPU {run.cpu * 1e3:8.0f} ms   peak {run.peak:6.1f} MiB")
+def median(runs: Sequence[Run]) -> Run:
+    """Return the medians of a contender's runs, and the highest of its peaks."""
+    return Run(
+        statistics.median(run.wall for run in runs),
+        statistics.median(run.cpu for run in runs),
+        max(run.peak for run in runs),
+        statistics.median(run.served for run in runs),
+    )
 
 
-def bar(what: str, figure: float, limit: float, unit: str = "") -> None:
-    """Print a figure beside the bar it is held to."""
-    verdict = "within" if figure <= limit else "OVER"
-    print(f"  {what}: {figure:.2f}{unit}, {verdict} the bar of {limit:g}{unit}")
+def beside(ours: Sequence[Run], theirs: Sequence[Run]) -> float:
+    """Return our wall time in units of theirs: the median of the ratios within each round."""
+    return statistics.median(our.wall / their.wall for our, their in zip(ours, theirs, strict=True))

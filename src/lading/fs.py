@@ -48,9 +48,13 @@ __all__ = [
 SYNCED_EACH = 4 * 1024 * 1024
 """Bytes. A part is synced at each multiple of this before anything is written beyond it."""
 
+SYNCED_FINELY = 1024 * 1024
+"""Bytes. The same for a part of which that was asked: more calls, less to lose."""
+
 _DIRECT_ALIGNED = 4096
 _O_DIRECT: int = getattr(os, "O_DIRECT", 0)  # macOS has none
 _SETTLED = stat.S_IXUSR
+_FINE = stat.S_IXGRP
 _FICLONE = 0x40049409  # ioctl-ficlone(2)
 _POLL_SECONDS = 0.05
 _CANNOT_CLONE = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EPERM}
@@ -230,10 +234,11 @@ class Partial:
     Opening waits for another holder; `waiting` is then called again and again with the bytes that one
     has so far, and may raise to give up. What is appended is synced at each multiple of `SYNCED_EACH`
     before anything is written beyond it, so that a part's size alone tells what a power cut left whole of it.
-    One that was let go of in order has a mode (0700) that says that all of it is synced.
+    One that was let go of in order has a mode (0700) that says that all of it is synced, one that is synced at each
+    multiple of `SYNCED_FINELY` a mode (0610) that says that.
     """
 
-    __slots__ = ("_descriptor", "_direct", "path")
+    __slots__ = ("_descriptor", "_direct", "_each", "_finely", "path")
 
     def __init__(self, path: Path, *, waiting: Callable[[int], None] | None = None) -> None:
         self.path = path
@@ -254,6 +259,8 @@ class Partial:
                 os.close(descriptor)
         self._descriptor = descriptor
         self._direct: bool | None = False if _O_DIRECT else None
+        self._each = SYNCED_EACH
+        self._finely = False
 
     @property
     def size(self) -> int:
@@ -268,7 +275,8 @@ class Partial:
             status = os.fstat(self._descriptor)
         if status.st_mode & _SETTLED:
             return status.st_size
-        return max(0, status.st_size - 1) // SYNCED_EACH * SYNCED_EACH
+        each = SYNCED_FINELY if status.st_mode & _FINE else SYNCED_EACH
+        return max(0, status.st_size - 1) // each * each
 
     def reopen(self) -> int:
         """Drop what may not be on the disk, make ready for more to be appended and return the bytes that are left."""
@@ -276,7 +284,12 @@ class Partial:
         self.truncate(frontier)
         with os_errors(self.path):
             os.fchmod(self._descriptor, 0o600)
+        self._each = SYNCED_EACH
         return frontier
+
+    def sync_finely(self) -> None:
+        """Have what is appended from the next multiple of `SYNCED_EACH` on be synced at those of `SYNCED_FINELY`."""
+        self._finely = True
 
     def settle(self) -> None:
         """Sync what was appended, and have the next holder trust all of it."""
@@ -285,18 +298,28 @@ class Partial:
             os.fchmod(self._descriptor, 0o600 | _SETTLED)
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
-        """Fill `buffer` with the bytes from `offset` on and return their number; fewer only at the end."""
-        with os_errors(self.path):
-            return os.preadv(self._descriptor, [buffer], offset)
+        """Fill `buffer` with the bytes from `offset` on and return their number; fewer only at the end.
+
+        Page-aligned buffers are filled past the page cache where that is possible, for the reasons of `append`.
+        """
+        self._bypass(not (offset % _DIRECT_ALIGNED or len(buffer) % _DIRECT_ALIGNED))
+        try:
+            return self._read_at(offset, buffer)
+        except LadingError as error:
+            # The buffer's address counts, too, and some file systems take the flag and not the read.
+            if not self._direct or not _is_refused(error):
+                raise
+            self._bypass(False)
+            return self._read_at(offset, buffer)
 
     def append(self, offset: int, data: memoryview) -> None:
-        """Write all of `data` at `offset`, where the part ends, and sync at each multiple of `SYNCED_EACH`.
+        """Write all of `data` at `offset`, where the part ends, and sync at each multiple that the class tells of.
 
         Page-aligned data goes past the page cache where that is possible: it costs a fifth of the processor's time,
         and leaves in memory what others have there.
         """
         while len(data):
-            piece = data[: SYNCED_EACH - offset % SYNCED_EACH]
+            piece = data[: self._each - offset % self._each]
             self._bypass(not (offset % _DIRECT_ALIGNED or len(piece) % _DIRECT_ALIGNED))
             try:
                 self.write_at(offset, piece)
@@ -309,8 +332,13 @@ class Partial:
                 self.write_at(offset, piece)
             offset += len(piece)
             data = data[len(piece) :]
-            if not offset % SYNCED_EACH:
+            if not offset % self._each:
                 self._sync_or_drop()
+                if self._finely and self._each == SYNCED_EACH:
+                    # All before is synced, and from here on all that the mode promises.
+                    with os_errors(self.path):
+                        os.fchmod(self._descriptor, 0o600 | _FINE)
+                    self._each = SYNCED_FINELY
 
     def truncate(self, size: int) -> None:
         """Cut the file to `size` bytes."""
@@ -324,6 +352,10 @@ class Partial:
                 count = os.pwrite(self._descriptor, data, offset)
                 offset += count
                 data = data[count:]
+
+    def _read_at(self, offset: int, buffer: memoryview) -> int:
+        with os_errors(self.path):
+            return os.preadv(self._descriptor, [buffer], offset)
 
     def _sync_or_drop(self) -> None:
         with os_errors(self.path):

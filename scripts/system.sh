@@ -7,7 +7,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 # package:program
-wanted="docker-registry:docker-registry skopeo:skopeo apache2-utils:htpasswd curl:curl strace:strace"
+wanted="docker-registry:docker-registry skopeo:skopeo umoci:umoci buildah:buildah apache2-utils:htpasswd curl:curl strace:strace"
 
 missing=""
 for pair in $wanted; do

@@ -15,6 +15,7 @@ from lading.text import clean
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from lading.digest import Digest
     from lading.manifest import Descriptor
 
 _LICENCE = re.compile(r"licen[sc]e|copying|notice", re.IGNORECASE)
@@ -54,12 +55,43 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """Where a file lies that is packed with others, or alone, in a layer that is a tar archive.
+
+    `path` names it there; `offset`, from the start of the uncompressed archive, and `size` say where its bytes are.
+    `compression` is the archive's, `diff_id` what the archive hashes to uncompressed, if the artifact says it. `digest` is
+    what the artifact says that the file hashes to: a claim, until somebody has read it.
+    """
+
+    path: str
+    offset: int
+    size: int
+    compression: str = "none"
+    diff_id: Digest | None = None
+    digest: Digest | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
-    """One file of a model. `name` is its relative path with forward slashes."""
+    """One file of a model. `name` is its relative path with forward slashes.
+
+    `blob` is the file itself, or, where there is a `member`, the layer that it is packed in.
+    """
 
     role: Role
     name: str
     blob: Descriptor
+    member: Member | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self.member.size if self.member else self.blob.size
+
+    @property
+    def digest(self) -> Digest | None:
+        """What the file hashes to; None where nobody has said it."""
+        return self.member.digest if self.member else self.blob.digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +133,7 @@ class Model:
     @property
     def size(self) -> int:
         """Bytes of all parts."""
-        return sum(part.blob.size for part in self.parts)
+        return sum(part.size for part in self.parts)
 
 
 def role_of(name: str) -> Role:

@@ -4,9 +4,13 @@ import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urljoin
 
-import jsonschema
 import pytest
+from jsonschema import Draft202012Validator
+from jsonschema.validators import validator_for
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT4
 
 from lading.digest import Digest
 from lading.manifest import Descriptor, Manifest
@@ -149,7 +153,13 @@ def valid() -> Callable[[str, bytes], Any]:
 
     def check(schema: str, raw: bytes) -> Any:
         tree = json.loads(raw)
-        jsonschema.validate(tree, json.loads((SCHEMAS / schema).read_bytes()), cls=jsonschema.Draft202012Validator)
+        path = SCHEMAS / schema
+        rules = json.loads(path.read_bytes())
+        beside = Registry().with_resources(
+            (urljoin(rules.get("id", ""), other.name), Resource.from_contents(json.loads(other.read_bytes()), DRAFT4))
+            for other in path.parent.glob("*.json")
+        )
+        validator_for(rules, default=Draft202012Validator)(rules, registry=beside).validate(tree)
         return tree
 
     return check

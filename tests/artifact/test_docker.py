@@ -4,16 +4,18 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from archives import Layers, files
 
 from lading import media
 from lading.artifact import docker
+from lading.artifact.layers import list_archives
 from lading.errors import FormatError
+from lading.manifest import Manifest
 from lading.model import Model, ModelFacts, Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lading.manifest import Manifest
     from lading.model import Part
 
 AI = "application/vnd.docker.ai."
@@ -239,3 +241,35 @@ class TestForeignArtifacts:
         assert docker.ROW.detect(made(AI + "model.config.v0.2+json"))
         assert not docker.ROW.detect(made(AI + "model.config.v0.3+json", (GGUF, {})))
         assert not docker.ROW.detect(made(media.OCI_EMPTY, artifact_type=docker.CONFIG_V01))
+
+
+class TestArchivesOfFolders:
+    """What Model Runner wrote before it gave every file a layer; the rest stands in test_layers.py."""
+
+    def read(self, *layers: tuple[str, bytes]) -> Model:
+        source = Layers()
+        blobs = (source.add(b"GGUF", GGUF), *(source.add(archive, AI + kind) for kind, archive in layers))
+        manifest = Manifest.build(source.add(b"{}", docker.CONFIG_V01), blobs)
+        return READ(manifest, b"{}", list_archives(docker.ROW.archives(manifest, b"{}"), source))
+
+    def test_their_files_stand_beside_the_weights(self) -> None:
+        model = self.read(
+            ("vllm.config.tar", files(("config.json", b"{}"), ("tokenizer.json", b"{}"))),
+            ("dir.tar", files(("text_encoder/config.json", b"{}"))),
+            ("dir.tar", files(("vae/config.json", b"{}"), ("chat_template.jinja", b"x"))),
+        )
+        assert names(model) == [
+            ("weights", "model.gguf"),
+            ("config", "config.json"),
+            ("tokenizer", "tokenizer.json"),
+            ("config", "text_encoder/config.json"),
+            ("config", "vae/config.json"),
+            ("template", "chat_template.jinja"),
+        ]
+
+    def test_a_file_in_the_place_of_the_weights_is_refused(self) -> None:
+        # Model Runner would write the second over the first.
+        with pytest.raises(FormatError, match=r"has model\.gguf twice"):
+            self.read(("dir.tar", files(("model.gguf", b"evil"))))
+        with pytest.raises(FormatError, match="differ by case or accents only"):
+            self.read(("dir.tar", files(("a.json", b"1"), ("A.json", b"2"))))

@@ -4,16 +4,18 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from archives import Layers, files
 
 from lading import media
 from lading.artifact import modelpack
+from lading.artifact.layers import list_archives
 from lading.errors import FormatError
+from lading.manifest import Manifest
 from lading.model import Model, ModelFacts, Role
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lading.manifest import Manifest
 
 CNCF, CNAI = "application/vnd.cncf.model.", "application/vnd.cnai.model."
 WEIGHT = CNCF + "weight.v1.raw"
@@ -253,3 +255,47 @@ class TestForeignArtifacts:
         manifest = manifest.build(manifest.config, manifest.layers, annotations={"io.lading.metadata": metadata})
         with pytest.raises(FormatError, match=r"annotation io\.lading\.metadata .* malformed"):
             READ(manifest, written.config)
+
+
+class TestPackedLayers:
+    """What is peculiar to ModelPack; the rest stands in test_layers.py."""
+
+    def read(self, archive: bytes, kind: str = "weight.v1.tar", **annotations: str) -> Model:
+        source = Layers()
+        layers = (source.add(archive, CNCF + kind, **annotations),)
+        manifest = Manifest.build(source.add(b"{}", modelpack.CONFIG_TYPE), layers)
+        return READ(manifest, b"{}", list_archives(modelpack.ROW.archives(manifest, b"{}"), source))
+
+    @pytest.mark.parametrize("inside", ["story.gguf", "deep/story.gguf", "work/deep/story.gguf"])
+    def test_a_single_file_has_the_path_of_its_layer(self, inside: str) -> None:
+        # llmman packs each file by its base name, modctl by its path.
+        model = self.read(files((inside, b"GGUF")), **{media.FILE_PATH: "deep/story.gguf"})
+        assert names(model) == [("weights", "deep/story.gguf")]
+
+    def test_a_path_of_another_file_is_not_taken(self) -> None:
+        model = self.read(files(("story.gguf", b"GGUF")), **{media.FILE_PATH: "weights"})
+        assert names(model) == [("weights", "story.gguf")]
+
+    def test_the_type_of_a_single_files_layer_tells_its_role(self) -> None:
+        assert names(self.read(files(("a.bin", b"x")))) == [("weights", "a.bin")]
+        assert names(self.read(files(("mmproj-a.gguf", b"x"), ("a.gguf", b"x")))) == [
+            ("projector", "mmproj-a.gguf"),
+            ("weights", "a.gguf"),
+        ]
+
+    def test_a_folder_in_one_layer_is_known_file_by_file(self) -> None:
+        metadata = {media.FILE_PATH: "m", media.FILE_METADATA: '{"typeflag":5}'}
+        model = self.read(files(("m/config.json", b"{}"), ("m/a.safetensors", b"x")), **metadata)
+        assert names(model) == [("config", "m/config.json"), ("weights", "m/a.safetensors")]
+
+    def test_a_suffix_that_nobody_defined_is_refused(self) -> None:
+        for kind in ("weight.v1.tar+xz", "weight.v1.tar.gz", "weight.v1.raw+zstd"):
+            with pytest.raises(FormatError, match="is packed"):
+                self.read(b"x", kind, **{media.FILE_PATH: "a.gguf"})
+
+    def test_diff_ids_that_are_fewer_than_layers_are_not_guessed_at(self) -> None:
+        source = Layers()
+        layers = tuple(source.add(files((name, b"x")), CNCF + "weight.v1.tar") for name in ("a.gguf", "b.gguf"))
+        config = json.dumps({"modelfs": {"type": "layers", "diffIds": ["sha256:" + "0" * 64]}}).encode()
+        manifest = Manifest.build(source.add(config, modelpack.CONFIG_TYPE), layers)
+        assert [one.diff_id for one in modelpack.ROW.archives(manifest, config)] == [None, None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lading.artifact import docker, modelpack, ollama
+from lading.artifact import docker, image, kitops, modelpack, ollama, omlmd
 from lading.artifact.format import Format, Written
 from lading.errors import FormatError, UsageError
 
@@ -16,8 +16,8 @@ __all__ = ["FORMATS", "READ_ONLY", "Format", "Written", "detect", "named"]
 FORMATS: tuple[Format, ...] = (docker.ROW, modelpack.ROW)
 """The forms that are read and written."""
 
-READ_ONLY: tuple[Format, ...] = (ollama.ROW,)
-"""The forms that are only read."""
+READ_ONLY: tuple[Format, ...] = (ollama.ROW, image.ROW, kitops.ROW, omlmd.ROW)
+"""The forms that are only read. An image can be written, by who makes its layers first: see `Format.wrap`."""
 
 
 def detect(manifest: Manifest, name: str) -> Format:

@@ -2,7 +2,7 @@
 
 The published model-spec is older than the practice and differs; where they do, the practice is
 followed: `descriptor.created` and never `createdAt`, whose presence makes Model Runner take the
-config for ModelPack, and no `files` list.
+config for ModelPack, and no `files` list. The archives of folders that it wrote once are read.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ from lading.artifact.format import (
     held,
     layer,
     refuse_packed,
+    with_diff_ids,
 )
+from lading.artifact.layers import Archive, check_packed, files_of, part_of
 from lading.errors import FormatError
+from lading.formats.archive import Compression
 from lading.formats.shards import shard_of
 from lading.manifest import Descriptor, Manifest
 from lading.model import Model, ModelFacts, Part, Role, check_names, human_count, parse_count, role_of
@@ -33,10 +36,14 @@ from lading.model import Model, ModelFacts, Part, Role, check_names, human_count
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from lading.artifact.layers import Listing
+
 _AI = "application/vnd.docker.ai."
 CONFIG_V01 = _AI + "model.config.v0.1+json"
 CONFIG_V02 = _AI + "model.config.v0.2+json"
 _FILE = _AI + "model.file"
+# Archives of the files beside the weights: the first kind at most once, for vLLM. Neither is written any more.
+_ARCHIVES = (_AI + "vllm.config.tar", _AI + "dir.tar")
 _BY_ROLE = {
     Role.PROJECTOR: _AI + "mmproj",
     Role.TEMPLATE: _AI + "chat.template.jinja",
@@ -88,27 +95,46 @@ class _Config(msgspec.Struct, frozen=True, kw_only=True):
     rootfs: _RootFs
 
 
+class _ReadRootFs(msgspec.Struct, frozen=True):
+    diff_ids: tuple[str, ...] | None = None
+
+
 class _ReadConfig(msgspec.Struct, frozen=True, kw_only=True):
     # What is used and no more: Go writes an empty list of layers as null.
     config: _ModelConfig = _ModelConfig()
     descriptor: _Descriptor | None = None
+    rootfs: _ReadRootFs | None = None
 
 
 def _detect(manifest: Manifest) -> bool:
     return manifest.config.media_type in (CONFIG_V01, CONFIG_V02)
 
 
-def _read(manifest: Manifest, raw: bytes) -> Model:
+def _archives(manifest: Manifest, raw: bytes) -> tuple[Archive, ...]:
+    rootfs = decode_config(raw, _ReadConfig, "Docker model").rootfs
+    return tuple(
+        Archive(blob, Compression.NONE, diff_id)
+        for blob, diff_id in with_diff_ids(manifest.layers, rootfs.diff_ids if rootfs else None)
+        if blob.media_type in _ARCHIVES
+    )
+
+
+def _read(manifest: Manifest, raw: bytes, listing: Listing) -> Model:
     config = decode_config(raw, _ReadConfig, "Docker model")
-    found = [(role, blob) for blob in manifest.layers if (role := _role(blob)) is not None]
+    archives = {archive.blob.digest: archive for archive in _archives(manifest, raw)}
+    files = [blob for blob in manifest.layers if blob.digest not in archives]
+    found = [(role, blob) for blob in files if (role := _role(blob)) is not None]
     total = sum(role is Role.WEIGHTS for role, _blob in found)
     parts: list[Part] = []
     for role, blob in found:
         count = sum(part.role is role for part in parts) + 1
         name = blob.annotations.get(media.FILE_PATH) or _default_name(role, _KINDS.get(blob.media_type), count, total)
         parts.append(Part(role, name, blob))
+    for archive in archives.values():
+        parts += (part_of(archive, entry, role_of(entry.name), entry.name) for entry in files_of(archive, listing))
     check_names((part.name for part in parts), "the Docker model")
-    if not total:
+    check_packed(parts, "the Docker model")
+    if not any(part.role is Role.WEIGHTS for part in parts):
         msg = "the Docker model has no weights layer"
         raise FormatError(msg, hint="it is no model, or of a kind that is not known here")
     return Model(tuple(parts), _facts(manifest, config))
@@ -221,4 +247,4 @@ def _human_size(size: int, kind: str) -> str:
     return f"{value:.2f}{units[unit]}" if unit else f"{size}B"
 
 
-ROW = Format("docker", _detect, _read, _write)
+ROW = Format("docker", _detect, _read, _write, _archives)

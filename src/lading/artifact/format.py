@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from lading import media
+from lading.artifact.layers import EMPTY
+from lading.digest import Digest
 from lading.errors import FormatError
 from lading.manifest import MAX_DOCUMENT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
+    from lading.artifact.layers import Archive, Listing
+    from lading.formats.archive import Wrapping
     from lading.manifest import Descriptor, Manifest
     from lading.model import Model, ModelFacts, Part
 
@@ -23,6 +27,12 @@ ROLE = "io.lading.role"
 
 PARAMETERS = "io.lading.parameters"
 """Manifest annotation: the exact number of weights, which both formats' configs round."""
+
+CONTEXT = "io.lading.context-length"
+"""Annotation or label, in formats whose config has no place for it: the context that a model was trained for, in tokens."""
+
+METADATA = "io.lading.metadata"
+"""Manifest annotation, likewise: the header's scalars as a JSON object of strings."""
 
 MAX_METADATA = 256 * 1024
 """Characters of header metadata that an artifact carries; models have some thousands, mostly chat template."""
@@ -40,18 +50,30 @@ class Written:
     config: bytes
 
 
+def no_archives(_manifest: Manifest, _config: bytes) -> tuple[Archive, ...]:
+    """Return nothing: the format's layers are files themselves."""
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Format:
     """One row of the table of formats.
 
-    `read` takes the manifest and its config's bytes and raises FormatError for what breaks the format's
-    rules; `write` takes a model and the time to record (RFC 3339), if any, and gives the same bytes anywhere.
+    `parse` takes the manifest, its config's bytes and what is in those layers that `archives` names; `write` takes a
+    model and the time to record (RFC 3339), if any, and gives the same bytes anywhere. Where a layer is not the file
+    itself, `wrap` takes a file's name and size and says what makes it one; `write` then wants wrapped parts.
     """
 
     name: str
     detect: Callable[[Manifest], bool]
-    read: Callable[[Manifest, bytes], Model]
+    parse: Callable[[Manifest, bytes, Listing], Model]
     write: Callable[[Model, str | None], Written]
+    archives: Callable[[Manifest, bytes], tuple[Archive, ...]] = no_archives
+    wrap: Callable[[str, int], Wrapping] | None = None
+
+    def read(self, manifest: Manifest, config: bytes, listing: Listing = EMPTY) -> Model:
+        """Return the model; raises FormatError for what breaks the format's rules, and for archives not in `listing`."""
+        return self.parse(manifest, config, listing)
 
 
 class _FileMetadata(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +90,7 @@ def layer(part: Part, media_type: str, *, role: bool) -> Descriptor:
     """Describe a part as a raw layer with the annotations that Docker, ModelPack and Podman readers look for."""
     annotations = {
         media.FILE_METADATA: msgspec.json.encode(
-            _FileMetadata(name=part.name.rpartition("/")[2], size=part.blob.size)
+            _FileMetadata(name=part.name.rpartition("/")[2], size=part.size)
         ).decode(),
         media.FILE_TYPE_UNTESTED: "false",
         media.FILE_PATH: part.name,
@@ -92,6 +114,15 @@ def refuse_packed(blob: Descriptor) -> None:
         raise FormatError(msg, hint=f"raw layers are read; one in {packed[0][1:]} is not")
 
 
+def with_diff_ids(
+    layers: tuple[Descriptor, ...], diff_ids: tuple[str, ...] | None
+) -> Iterator[tuple[Descriptor, Digest | None]]:
+    """Pair layers with what a config says that they hash to uncompressed, if it says it of all."""
+    said = diff_ids if diff_ids and len(diff_ids) == len(layers) else (None,) * len(layers)
+    for blob, text in zip(layers, said, strict=True):
+        yield blob, Digest(text) if text else None
+
+
 def decode_config(raw: bytes, kind: type[_Config], name: str) -> _Config:
     """Read a config blob; raises FormatError, naming the format."""
     hint = "the artifact was written by something that does not keep to the format"
@@ -109,6 +140,24 @@ def annotated(annotations: Mapping[str, str], key: str) -> int | None:
     """Return the number above 0 that an annotation holds; None for anything else."""
     text = annotations.get(key, "")
     return (int(text) or None) if _NUMBER.fullmatch(text) else None
+
+
+def metadata_annotation(facts: ModelFacts) -> dict[str, str]:
+    """Return the header metadata as a manifest's annotation."""
+    metadata = held(facts.metadata)
+    return {METADATA: msgspec.json.encode(metadata).decode()} if metadata else {}
+
+
+def read_metadata(manifest: Manifest, name: str) -> dict[str, str]:
+    """Return the header metadata that a manifest's annotation holds; raises FormatError, naming the format."""
+    text = manifest.annotations.get(METADATA)
+    if text is None:
+        return {}
+    try:
+        return msgspec.json.decode(text, type=dict[str, str])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        msg = f"the annotation {METADATA} of the {name} is malformed: {error}"
+        raise FormatError(msg, hint="it is a JSON object of strings where lading has written it") from error
 
 
 def held(metadata: Mapping[str, str]) -> dict[str, str]:

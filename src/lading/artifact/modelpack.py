@@ -1,4 +1,4 @@
-"""CNCF ModelPack (model-spec v1), raw layers: one file, one layer, no tar.
+"""CNCF ModelPack (model-spec v1). Written are raw layers, one file each; read are also archives of them.
 
 Config keys beyond the published schema are forbidden, so what it cannot hold stands in annotations.
 Read are also the names of the time before February 2026 (`vnd.cnai`), and what Podman and RamaLama
@@ -8,11 +8,13 @@ write, who give an artifact ModelPack's type but no config.
 from __future__ import annotations
 
 from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from lading import media
 from lading.artifact.format import (
+    CONTEXT,
     PARAMETERS,
     ROLE,
     Format,
@@ -20,13 +22,20 @@ from lading.artifact.format import (
     annotated,
     decode_config,
     described,
-    held,
     layer,
+    metadata_annotation,
+    read_metadata,
     refuse_packed,
+    with_diff_ids,
 )
+from lading.artifact.layers import Archive, check_packed, files_of, part_of
 from lading.errors import FormatError
+from lading.formats.archive import Compression
 from lading.manifest import Descriptor, Manifest
 from lading.model import Model, ModelFacts, Part, Role, check_names, human_count, parse_count, role_of
+
+if TYPE_CHECKING:
+    from lading.artifact.layers import Listing
 
 _CNCF = "application/vnd.cncf.model."
 _CNAI = "application/vnd.cnai.model."
@@ -39,6 +48,8 @@ _WEIGHT_CONFIG = "weight.config.v1.raw"
 _DOC = "doc.v1.raw"
 _CODE = "code.v1.raw"
 _DATASET = "dataset.v1.raw"
+# What stands for `.raw` in the type of a layer that is an archive.
+_PACKED = {".tar": Compression.NONE, ".tar+gzip": Compression.GZIP, ".tar+zstd": Compression.ZSTD}
 # Model Runner's own, of before it wrote raw layers.
 _OLD_WEIGHTS = ("weight.v1.gguf", "weight.v1.safetensors")
 # The order of modctl: config, model, code, doc, each by path.
@@ -49,8 +60,6 @@ _FILE_METADATA_KEYS = (media.FILE_METADATA, "org.cnai.model.file.metadata+json")
 _REGULAR = (0, ord("0"))
 _WEIGHT_ROLES = (Role.WEIGHTS, Role.PROJECTOR, Role.ADAPTER, Role.DRAFTER)
 _CODE_SUFFIXES = (".py", ".sh", ".ipynb")
-_CONTEXT = "io.lading.context-length"
-_METADATA = "io.lading.metadata"
 # ModelPack's names for element types; one that is not here is written as it is.
 _PRECISIONS = {
     "F64": "float64",
@@ -92,10 +101,16 @@ class _Config(msgspec.Struct, frozen=True, kw_only=True):
     modelfs: _ModelFs
 
 
+class _ReadModelFs(msgspec.Struct, frozen=True, rename={"new": "diffIds", "old": "diff_ids"}):
+    new: tuple[str, ...] | None = None
+    old: tuple[str, ...] | None = None
+
+
 class _ReadConfig(msgspec.Struct, frozen=True, kw_only=True):
-    # What is used and no more: old versions wrote `modelfs` and capabilities otherwise.
+    # What is used and no more: old versions wrote capabilities otherwise.
     descriptor: _Descriptor = _Descriptor()
     config: _ModelConfig = _ModelConfig()
+    modelfs: _ReadModelFs = _ReadModelFs()
 
 
 class _FileMetadata(msgspec.Struct, frozen=True):
@@ -116,11 +131,37 @@ def _kind(media_type: str) -> str:
     return media_type.removeprefix(prefix) if prefix else ""
 
 
-def _read(manifest: Manifest, raw: bytes) -> Model:
+def _unpacked(media_type: str) -> tuple[str, Compression | None]:
+    """Return the type that a layer's file would have as a raw layer, and the compression of its archive if it has one."""
+    kind = _kind(media_type)
+    stem, _, suffix = kind.partition(".tar")
+    compression = _PACKED.get(f".tar{suffix}") if stem != kind else None
+    return (kind, None) if compression is None else (f"{stem}.raw", compression)
+
+
+def _config(manifest: Manifest, raw: bytes) -> _ReadConfig:
     # Artifacts made by `podman artifact add` carry the artifact type but an empty config.
     known = manifest.config.media_type in _CONFIG_TYPES
-    config = decode_config(raw, _ReadConfig, "ModelPack") if known else _ReadConfig()
-    parts = tuple(_part(blob) for blob in manifest.layers)
+    return decode_config(raw, _ReadConfig, "ModelPack") if known else _ReadConfig()
+
+
+def _archives(manifest: Manifest, raw: bytes) -> tuple[Archive, ...]:
+    modelfs = _config(manifest, raw).modelfs
+    return tuple(
+        Archive(blob, compression, diff_id)
+        for blob, diff_id in with_diff_ids(manifest.layers, modelfs.new or modelfs.old)
+        if (compression := _unpacked(blob.media_type)[1]) is not None
+    )
+
+
+def _read(manifest: Manifest, raw: bytes, listing: Listing) -> Model:
+    config = _config(manifest, raw)
+    archives = {archive.blob.digest: archive for archive in _archives(manifest, raw)}
+    parts: tuple[Part, ...] = ()
+    for blob in manifest.layers:
+        archive = archives.get(blob.digest)
+        parts += _packed_parts(archive, listing) if archive else (_part(blob),)
+    check_packed(parts, "the ModelPack artifact")
     check_names((part.name for part in parts), "the ModelPack artifact")
     weights = next((part for part in parts if part.role is Role.WEIGHTS), None)
     if weights is None:
@@ -134,30 +175,19 @@ def _read(manifest: Manifest, raw: bytes) -> Model:
         name=about.name or None,
         parameters=annotated(manifest.annotations, PARAMETERS) or parse_count(said.param_size or ""),
         file_type=said.quantization or _TYPES.get(said.precision or "", said.precision) or None,
-        context_length=annotated(manifest.annotations, _CONTEXT),
+        context_length=annotated(manifest.annotations, CONTEXT),
         licence=about.licenses[0] if about.licenses else None,
         vendor=about.vendor or None,
         description=about.description or None,
-        metadata=_metadata(manifest),
+        metadata=read_metadata(manifest, "ModelPack artifact"),
         created=about.created_at or None,
     )
     return Model(parts, described(facts))
 
 
-def _metadata(manifest: Manifest) -> dict[str, str]:
-    text = manifest.annotations.get(_METADATA)
-    if text is None:
-        return {}
-    try:
-        return msgspec.json.decode(text, type=dict[str, str])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        msg = f"the annotation {_METADATA} of the ModelPack artifact is malformed: {error}"
-        raise FormatError(msg, hint="it is a JSON object of strings where lading has written it") from error
-
-
 def _part(blob: Descriptor) -> Part:
     refuse_packed(blob)
-    name = next((blob.annotations[key] for key in _NAME_KEYS if blob.annotations.get(key)), None)
+    name = _path(blob)
     if name is None:
         what = "names no file" if _kind(blob.media_type) else f"has the unknown media type {blob.media_type[:80]}"
         msg = f"layer {blob.digest.short} {what}"
@@ -167,6 +197,20 @@ def _part(blob: Descriptor) -> Part:
             msg = f"layer {blob.digest.short} stands for a folder, a link or a device"
             raise FormatError(msg, hint="only layers that are files are read")
     return Part(_role(blob, name), name, blob)
+
+
+def _packed_parts(archive: Archive, listing: Listing) -> tuple[Part, ...]:
+    """Return the parts in an archive. A single file is what its layer's type and path say, as in a raw layer."""
+    files = files_of(archive, listing)
+    if len(files) != 1:
+        return tuple(part_of(archive, entry, role_of(entry.name), entry.name) for entry in files)
+    path = _path(archive.blob) or files[0].name
+    name = path if path.rpartition("/")[2] == files[0].name.rpartition("/")[2] else files[0].name
+    return (part_of(archive, files[0], _role(archive.blob, name), name),)
+
+
+def _path(blob: Descriptor) -> str | None:
+    return next((blob.annotations[key] for key in _NAME_KEYS if blob.annotations.get(key)), None)
 
 
 def _is_regular(text: str) -> bool:
@@ -180,7 +224,7 @@ def _is_regular(text: str) -> bool:
 def _role(blob: Descriptor, name: str) -> Role:
     if blob.annotations.get(ROLE) in set(Role):
         return Role(blob.annotations[ROLE])
-    return _inferred(_kind(blob.media_type), name)
+    return _inferred(_unpacked(blob.media_type)[0], name)
 
 
 def _inferred(kind: str, name: str) -> Role:
@@ -223,11 +267,9 @@ def _write(model: Model, created: str | None) -> Written:
         modelfs=_ModelFs("layers", tuple(blob.digest for blob in layers)),
     )
     raw = msgspec.json.encode(config, enc_hook=str)
-    annotations = {}
+    annotations = metadata_annotation(facts)
     if facts.context_length:
-        annotations[_CONTEXT] = str(facts.context_length)
-    if metadata := held(facts.metadata):
-        annotations[_METADATA] = msgspec.json.encode(metadata).decode()
+        annotations[CONTEXT] = str(facts.context_length)
     if facts.parameters:
         annotations[PARAMETERS] = str(facts.parameters)
     manifest = Manifest.build(
@@ -249,4 +291,4 @@ def _layer(part: Part) -> Descriptor:
     return layer(part, _CNCF + kind, role=_inferred(kind, part.name) is not part.role)
 
 
-ROW = Format("modelpack", _detect, _read, _write)
+ROW = Format("modelpack", _detect, _read, _write, _archives)

@@ -16,6 +16,7 @@ from lading.errors import FormatError, UsageError
 from lading.model import Model, ModelFacts, Part, Role, parse_count
 
 if TYPE_CHECKING:
+    from lading.artifact.layers import Listing
     from lading.manifest import Descriptor, Manifest
 
 PREFIX = "application/vnd.ollama.image."
@@ -53,7 +54,7 @@ def _detect(manifest: Manifest) -> bool:
     return any(blob.media_type.startswith(PREFIX) for blob in manifest.layers)
 
 
-def _read(manifest: Manifest, raw: bytes) -> Model:
+def _read(manifest: Manifest, raw: bytes, _listing: Listing) -> Model:
     config = decode_config(raw, _Config, "Ollama model")
     if config.remote_host or config.remote_model:
         msg = "the Ollama model has no weights: it stands for one that runs at Ollama's"

@@ -25,6 +25,7 @@ from lading.errors import (
     NoSpaceError,
     NotFoundError,
 )
+from lading.fs import partial as part_room
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -566,11 +567,11 @@ def test_a_part_that_was_settled_is_trusted_whole_and_only_until_more_is_appende
     again.close()
 
 
-@pytest.mark.parametrize("flag", [fs._O_DIRECT, 0], ids=["direct", "cached"])
+@pytest.mark.parametrize("flag", [part_room._O_DIRECT, 0], ids=["direct", "cached"])
 def test_what_is_appended_is_there_whatever_its_place_and_length(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: int
 ) -> None:
-    monkeypatch.setattr(fs, "_O_DIRECT", flag)
+    monkeypatch.setattr(part_room, "_O_DIRECT", flag)
     data = memoryview(mmap.mmap(-1, 3 * fs.SYNCED_EACH))
     data[:] = os.urandom(len(data))
     synced: list[int] = []
@@ -590,11 +591,11 @@ def test_what_is_appended_is_there_whatever_its_place_and_length(
     partial.close()
 
 
-@pytest.mark.parametrize("flag", [fs._O_DIRECT, 0], ids=["direct", "cached"])
+@pytest.mark.parametrize("flag", [part_room._O_DIRECT, 0], ids=["direct", "cached"])
 def test_what_is_read_back_is_right_whatever_its_place_and_length(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flag: int
 ) -> None:
-    monkeypatch.setattr(fs, "_O_DIRECT", flag)
+    monkeypatch.setattr(part_room, "_O_DIRECT", flag)
     data = os.urandom(3 * 4096 + 5)
     partial = fs.Partial(tmp_path / "part")
     partial.append(0, memoryview(data))
@@ -609,15 +610,18 @@ def test_what_is_read_back_is_right_whatever_its_place_and_length(
     partial.close()
 
 
-@pytest.mark.skipif(not fs._O_DIRECT, reason="this system cannot read past the page cache")
+@pytest.mark.skipif(not part_room._O_DIRECT, reason="this system cannot read past the page cache")
 def test_what_is_read_back_by_pages_is_read_past_the_page_cache(tmp_path: Path) -> None:
     partial = fs.Partial(tmp_path / "part")
     room = memoryview(mmap.mmap(-1, 4096))
     partial.append(0, room)
     partial.read_into(0, room[:5])
-    assert not fcntl.fcntl(partial._descriptor, fcntl.F_GETFL) & os.O_DIRECT
+    assert partial._reading
+    assert not fcntl.fcntl(partial._reading.descriptor, fcntl.F_GETFL) & os.O_DIRECT
     partial.read_into(0, room)
-    assert fcntl.fcntl(partial._descriptor, fcntl.F_GETFL) & os.O_DIRECT
+    assert fcntl.fcntl(partial._reading.descriptor, fcntl.F_GETFL) & os.O_DIRECT
+    partial.append(4096, room[:5])
+    assert fcntl.fcntl(partial._reading.descriptor, fcntl.F_GETFL) & os.O_DIRECT, "appending goes another way"
     partial.close()
 
 

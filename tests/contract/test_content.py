@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from archives import real_tar
 from sources import Memory, descriptor, ignore, manifest
 
 from lading.auth import Authorizer
@@ -20,11 +21,13 @@ from lading.events import Silent
 from lading.manifest import Descriptor
 from lading.reference import Oci
 from lading.store import Store
+from lading.transport.archive import Archive, open_archive
+from lading.transport.archive_writer import ArchiveTarget
 from lading.transport.mirrors import Mirrored, Place
 from lading.transport.registry import Registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from real_registry import RegistryProcess
@@ -42,23 +45,22 @@ def drain(reader: ByteReader) -> None:
         time.sleep(0.01)
 
 
-class ContentContract(ABC):
-    """What a place that is both a Source and a Target must do; `place` is an empty one."""
+def fill(place: Any) -> None:
+    """Write an artifact of two layers under the tag `1`."""
+    source = Memory(DATA, SMALL, b"{}")
+    made = manifest(DATA, SMALL)
+    for blob in made.blobs:
+        assert place.put_blob(blob, source, ignore) == ""
+    place.put_document(made, "1")
+
+
+class SourceContract(ABC):
+    """What a place to read from must do; `filled` holds an artifact of two layers under the tag `1`."""
 
     @pytest.fixture
     @abstractmethod
-    def place(self, request: pytest.FixtureRequest) -> Any:
-        """Return an empty place."""
-
-    @pytest.fixture
-    def filled(self, place: Any) -> Any:
-        """Return a place that holds an artifact of two layers under the tag `1`."""
-        source = Memory(DATA, SMALL, b"{}")
-        made = manifest(DATA, SMALL)
-        for blob in made.blobs:
-            assert place.put_blob(blob, source, ignore) == ""
-        place.put_document(made, "1")
-        return place
+    def filled(self, request: pytest.FixtureRequest) -> Any:
+        """Return a place that `fill` has filled."""
 
     def test_a_document_is_read_back_by_tag_and_by_digest(self, filled: Any) -> None:
         made = manifest(DATA, SMALL)
@@ -71,7 +73,6 @@ class ContentContract(ABC):
                 filled.document(name)
             assert name in error.value.message
         absent = descriptor(b"absent")
-        assert not filled.has(absent)
         uses: list[Callable[[], object]] = [
             lambda: filled.open(absent),
             lambda: filled.ranges(absent).read_at(0, 1),
@@ -80,17 +81,6 @@ class ContentContract(ABC):
             with pytest.raises(NotFoundError) as error:
                 use()
             assert absent.digest.hex[:12] in error.value.message
-
-    def test_a_tag_moves_to_what_is_put_there_last(self, filled: Any) -> None:
-        other = manifest(SMALL)
-        filled.put_document(other, "1")
-        assert filled.document("1") == other
-        assert filled.document(manifest(DATA, SMALL).digest)
-
-    def test_a_document_without_a_tag_is_there_by_its_digest(self, filled: Any) -> None:
-        other = manifest(SMALL)
-        filled.put_document(other, None)
-        assert filled.document(other.digest) == other
 
     def test_a_blob_is_streamed_whole_and_in_pieces(self, filled: Any) -> None:
         reader = filled.open(descriptor(DATA))
@@ -150,19 +140,30 @@ class ContentContract(ABC):
         ranges.close()
         assert filled.open(descriptor(SMALL)).read(10) == SMALL
 
-    def test_what_is_there_is_there_with_its_size_only(self, filled: Any) -> None:
-        assert filled.has(descriptor(DATA))
-        assert not filled.has(Descriptor(media_type="x", digest=Digest.of(DATA), size=len(DATA) - 1))
-
     def test_a_wrong_size_is_told_before_or_with_the_last_byte(self, filled: Any) -> None:
         for size in (len(SMALL) - 1, len(SMALL) + 1):
             lie = Descriptor(media_type="x", digest=Digest.of(SMALL), size=size)
             with pytest.raises(IntegrityError):
                 filled.open(lie).read(100)
 
-    def test_what_is_there_is_not_asked_for_again(self, filled: Any) -> None:
+
+class TargetContract(ABC):
+    """What a place to write to must do; `place` is an empty one."""
+
+    @pytest.fixture
+    @abstractmethod
+    def place(self, request: pytest.FixtureRequest) -> Any:
+        """Return an empty place."""
+
+    def test_what_is_there_is_there_with_its_digest(self, place: Any) -> None:
+        assert place.put_blob(descriptor(SMALL), Memory(SMALL), ignore) == ""
+        assert place.has(descriptor(SMALL))
+        assert not place.has(descriptor(b"absent"))
+
+    def test_what_is_there_is_not_asked_for_again(self, place: Any) -> None:
+        assert place.put_blob(descriptor(DATA), Memory(DATA), ignore) == ""
         source = Memory()
-        assert filled.put_blob(descriptor(DATA), source, ignore)
+        assert place.put_blob(descriptor(DATA), source, ignore)
         assert source.opened == []
 
     @pytest.mark.parametrize("data", [b"", b"x", DATA], ids=["empty", "one byte", "three blocks"])
@@ -174,7 +175,6 @@ class ContentContract(ABC):
         assert told == sorted(told)
         assert (told or [0])[-1] == len(data)
         assert place.has(blob)
-        assert place.open(blob).read(len(data) + 1) is not None
 
     @pytest.mark.parametrize(
         "body", [DATA[:-1] + bytes([DATA[-1] ^ 1]), DATA[:-1], DATA + b"x"], ids=["wrong", "short", "long"]
@@ -197,6 +197,37 @@ class ContentContract(ABC):
             place.put_blob(descriptor(DATA), Memory(DATA), stop)
         assert not place.has(descriptor(DATA))
         assert place.put_blob(descriptor(DATA), Memory(DATA), ignore) == ""
+
+
+class ContentContract(SourceContract, TargetContract):
+    """What a place that is both must do."""
+
+    @pytest.fixture
+    def filled(self, place: Any) -> Any:
+        fill(place)
+        return place
+
+    def test_a_tag_moves_to_what_is_put_there_last(self, filled: Any) -> None:
+        other = manifest(SMALL)
+        filled.put_document(other, "1")
+        assert filled.document("1") == other
+        assert filled.document(manifest(DATA, SMALL).digest)
+
+    def test_a_document_without_a_tag_is_there_by_its_digest(self, filled: Any) -> None:
+        other = manifest(SMALL)
+        filled.put_document(other, None)
+        assert filled.document(other.digest) == other
+
+    def test_what_is_there_is_there_with_its_size_only(self, filled: Any) -> None:
+        assert filled.has(descriptor(DATA))
+        assert not filled.has(Descriptor(media_type="x", digest=Digest.of(DATA), size=len(DATA) - 1))
+
+    @pytest.mark.parametrize("data", [b"", b"x"], ids=["empty", "one byte"])
+    def test_what_was_put_there_is_read_back(self, place: Any, data: bytes) -> None:
+        assert place.put_blob(descriptor(data), Memory(data), ignore) == ""
+        reader = place.open(descriptor(data))
+        assert reader.read(len(data) + 1) == data
+        reader.close()
 
 
 class _Verified(Memory):
@@ -222,6 +253,32 @@ class TestLayout(ContentContract):
         (tmp_path / "layout" / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}\n')
         (tmp_path / "layout" / "index.json").write_text('{"schemaVersion": 2, "manifests": []}\n')
         return Store(tmp_path / "layout", work=tmp_path / "work")
+
+
+class TestWrittenArchive(TargetContract):
+    """An image layout in a tar, in the making."""
+
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> Iterator[ArchiveTarget]:
+        target = ArchiveTarget(tmp_path / "a.tar")
+        yield target
+        target.close()
+
+
+class TestReadArchive(SourceContract):
+    """The same as it was written, and what the real tar makes of a layout in a folder."""
+
+    @pytest.fixture(params=["ours", "tar"])
+    def filled(self, tmp_path: Path, request: pytest.FixtureRequest) -> Archive:
+        path = tmp_path / "a.tar"
+        if request.param == "ours":
+            target = ArchiveTarget(path)
+            fill(target)
+            target.close()
+        else:
+            fill(Store(tmp_path / "layout", work=tmp_path / "work"))
+            path.write_bytes(real_tar(tmp_path / "layout"))
+        return open_archive(path, "a.tar")
 
 
 @pytest.mark.integration

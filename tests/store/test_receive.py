@@ -2,15 +2,17 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 from sources import Folder, Memory, descriptor, ignore
 
+from lading import fs
 from lading.digest import Digest
 from lading.errors import IntegrityError, LadingError, NetworkError, StoppedError
 from lading.manifest import Descriptor
-from lading.store import stream
+from lading.store import receive, stream
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,6 +43,12 @@ blob = Descriptor(media_type="x", digest=Digest(digest), size=int(size))
 print("start", flush=True)
 print("end", store.put_blob(blob, source, progress), flush=True)
 """
+
+
+@pytest.fixture(params=["hashed first", "hashed behind"])
+def much(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take any part for one that is worth to be hashed while more comes, or none."""
+    monkeypatch.setattr(receive, "_MUCH", 1 if request.param == "hashed behind" else 1 << 60)
 
 
 def partial_of(store: Store, blob: Descriptor) -> Path:
@@ -126,6 +134,7 @@ def test_an_endless_body_is_stopped_a_block_past_its_size(store: Store) -> None:
 
 
 @pytest.mark.parametrize("left", [1, 1000, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, len(DATA) - 1])
+@pytest.mark.usefixtures("much")
 def test_a_left_part_is_taken_up_where_it_ends(store: Store, check_store: CheckStore, left: int) -> None:
     blob = descriptor(DATA)
     leave_partial(store, blob, DATA[:left])
@@ -163,6 +172,7 @@ def test_a_part_longer_than_the_blob_is_dropped(store: Store) -> None:
 
 
 @pytest.mark.parametrize("left", [100, len(DATA)])
+@pytest.mark.usefixtures("much")
 def test_a_wrong_part_is_dropped_and_the_blob_read_once_more(store: Store, left: int) -> None:
     blob = descriptor(DATA)
     leave_partial(store, blob, b"\0" * left)
@@ -174,6 +184,7 @@ def test_a_wrong_part_is_dropped_and_the_blob_read_once_more(store: Store, left:
     assert 0 in told
 
 
+@pytest.mark.usefixtures("much")
 def test_a_wrong_part_and_a_wrong_source_end_after_one_restart(store: Store, check_store: CheckStore) -> None:
     blob = descriptor(DATA)
     leave_partial(store, blob, b"\0" * 100)
@@ -185,6 +196,7 @@ def test_a_wrong_part_and_a_wrong_source_end_after_one_restart(store: Store, che
     assert check_store(store.root, idle=True) == set()
 
 
+@pytest.mark.usefixtures("much")
 def test_what_came_before_a_break_is_kept_for_the_next_attempt(
     store: Store, check_store: CheckStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +218,79 @@ def test_what_came_before_a_break_is_kept_for_the_next_attempt(
     store.put_blob(blob, source, ignore)
     assert [offset for _digest, offset in source.opened] == [0, *[2 << 20] * 6]  # each attempt opens it twice
     assert check_store(store.root, idle=True) == {blob.digest}
+
+
+@pytest.mark.usefixtures("much")
+def test_a_longer_body_after_a_left_part_is_refused(store: Store, check_store: CheckStore) -> None:
+    blob = descriptor(DATA)
+    leave_partial(store, blob, DATA[: 1 << 20])
+    source = Memory()
+    source.bodies[blob.digest] = DATA + b"x"
+    with pytest.raises(IntegrityError, match="longer than"):
+        store.put_blob(blob, source, ignore)
+    assert check_store(store.root, idle=True) == set()
+
+
+def test_a_slow_source_is_hashed_as_it_comes_once_what_was_left_is(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receive, "_MUCH", 1)
+    blob = descriptor(LONG)
+    leave_partial(store, blob, LONG[: 5 << 20])
+    read: list[int] = []
+    read_into = fs.Partial.read_into
+
+    def noted(partial: fs.Partial, offset: int, buffer: memoryview) -> int:
+        read.append(offset)
+        return read_into(partial, offset, buffer)
+
+    monkeypatch.setattr(fs.Partial, "read_into", noted)
+    source = Memory(LONG)
+    source.before_read = lambda _digest, _offset: time.sleep(0.05)
+    store.put_blob(blob, source, ignore)
+    assert read == sorted(read)
+    assert max(read) < 10 << 20, "the rest was not read back"
+    assert in_store(store, blob) == LONG
+
+
+def test_a_part_that_cannot_be_read_stops_the_transfer_soon(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receive, "_MUCH", 1)
+    blob = descriptor(LONG)
+    leave_partial(store, blob, LONG[: 5 << 20])
+
+    def broken(_partial: fs.Partial, _offset: int, _buffer: memoryview) -> int:
+        message = "the disk cannot be read"
+        raise LadingError(message)
+
+    monkeypatch.setattr(fs.Partial, "read_into", broken)
+    source = Memory(LONG)
+    source.before_read = lambda _digest, _offset: time.sleep(0.02)
+    told: list[int] = []
+    with pytest.raises(LadingError, match="cannot be read"):
+        store.put_blob(blob, source, told.append)
+    assert max(told) < len(LONG)
+
+
+def test_one_who_gives_up_while_the_hash_is_behind_leaves_the_part(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receive, "_MUCH", 1)
+    blob = descriptor(LONG)
+    leave_partial(store, blob, LONG[: 1 << 20])
+
+    def stop(done: int) -> None:
+        if done == len(LONG):
+            msg = "enough"
+            raise StoppedError(msg)
+
+    threads = threading.active_count()
+    with pytest.raises(StoppedError):
+        store.put_blob(blob, Memory(LONG), stop)
+    assert threading.active_count() == threads
+    assert partial_of(store, blob).stat().st_size == len(LONG)
+    source = Memory()
+    store.put_blob(blob, source, ignore)
+    assert source.opened == []
 
 
 def test_who_hears_the_progress_may_stop_it_and_the_part_stays(store: Store) -> None:
@@ -233,7 +318,7 @@ def test_a_damaged_blob_of_the_right_size_is_received_anew_once_it_is_known(
     with pytest.raises(IntegrityError, match="has digest"):
         drain(reader)
     reader.close()
-    store.blobs.condemn(blob.digest)
+    store.blobs.condemn(blob.digest, store.blobs.path(blob.digest).stat())
     assert not store.has(blob)
     with pytest.raises(IntegrityError, match="is damaged"):
         store.ranges(blob)
@@ -316,12 +401,13 @@ def test_who_waits_sees_the_others_progress_and_takes_over_when_that_one_is_kill
     source = Folder(tmp_path / "source")
     blob = source.add(LONG)
     arguments = (tmp_path / "store", tmp_path / "source", blob.digest, blob.size, 1 << 20)
-    leader = start(RECEIVE, *arguments, 0.05)
-    while not (word := leader.line()).isdigit() or int(word) < 9 << 20:
+    leader = start(RECEIVE, *arguments, 0.2)
+    while not leader.line().isdigit():
         pass
     heir = start(RECEIVE, *arguments, 0)
     assert heir.line() == "start"
-    assert int(heir.line()) > 0
+    while int(heir.line()) < 9 << 20:
+        pass
     leader.kill()
     assert heir.end().splitlines()[-1].strip() == "end"
     offsets = source.log

@@ -101,6 +101,42 @@ def test_an_access_that_ends_in_mid_blob_is_told_and_what_came_is_kept(store: St
     assert source.opened[-1][1] == 3_000_000
 
 
+REFUSALS = [LadingError("refused (400)"), IntegrityError("416"), IntegrityError("another part than was asked for")]
+
+
+@pytest.mark.parametrize("error", REFUSALS)
+def test_a_source_that_does_not_go_on_in_mid_blob_is_asked_once_for_all_of_it(
+    store: Store, check_store: CheckStore, error: LadingError
+) -> None:
+    source = Breaks(DATA, each=3_000_000)
+    source.troubles = [None, error]
+    source.before_read = lambda _digest, _offset: setattr(source, "each", len(DATA) + 1)
+    store.put_blob(descriptor(DATA), source, ignore)
+    assert [offset for _digest, offset in source.opened] == [0, 0]
+    assert check_store(store.root, idle=True) == {descriptor(DATA).digest}
+
+
+@pytest.mark.parametrize("error", REFUSALS)
+def test_a_source_that_refuses_again_and_again_is_given_up_after_one_restart(store: Store, error: LadingError) -> None:
+    source = Breaks(DATA, each=3_000_000)
+    source.troubles = [None, error, None, error, None]
+    with pytest.raises(IntegrityError):
+        store.put_blob(descriptor(DATA), source, ignore)
+    assert source.troubles == [None]
+
+
+@pytest.mark.parametrize("error", [LadingError("gone (410)"), NetworkError("down"), AccessDeniedError("no")])
+def test_what_is_here_stays_where_a_source_neither_goes_on_nor_begins_anew(store: Store, error: LadingError) -> None:
+    source = Breaks(DATA, each=3_000_000)
+    source.troubles = [None, LadingError("gone (410)"), error]
+    with pytest.raises(LadingError) as raised:
+        store.put_blob(descriptor(DATA), source, ignore)
+    assert raised.value is error
+    source.troubles = []
+    store.put_blob(descriptor(DATA), source, ignore)
+    assert source.opened[-1][1] == 3_000_000
+
+
 def test_who_waits_between_tries_may_give_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream, "ENDURANCE", stream.Endurance(first=1000, longest=1000))
     told: list[int] = []

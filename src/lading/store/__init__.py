@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 from lading import fs, media
@@ -28,6 +28,7 @@ from lading.store.closure import closure
 from lading.store.index import Tag, TagIndex
 from lading.store.lease import Lease
 from lading.store.reserve import Reserve
+from lading.store.versions import Version, find_version
 from lading.store.views import make_view
 from lading.store.watch import Watch
 from lading.text import size as human_size
@@ -36,12 +37,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
-    from lading.content import ByteReader, Progress, RangeReader, Source
+    from lading.content import ByteReader, Progress, RangeReader, Source, Unnamed
 
 _RESERVE = 16 * 1024 * 1024
 _DIGEST = re.compile(r"sha(?:256:[0-9a-f]{64}|512:[0-9a-f]{128})")
 
-__all__ = ["Adopted", "Blobs", "Lease", "Store", "Tag", "Watch"]
+__all__ = ["Adopted", "Blobs", "Lease", "Store", "Tag", "Version", "Watch"]
 
 
 class Store:
@@ -68,16 +69,22 @@ class Store:
 
     def tag(self, name: str, document: Document, annotations: Mapping[str, str] | None = None) -> None:
         """Name a document that is in the store; raises UsageError for a name that cannot be one."""
-        if not is_tag_name(name) or _DIGEST.fullmatch(name):
-            msg = f"`{name}` cannot be the name of a model"
-            raise UsageError(msg, hint="letters and digits, joined by single `-`, `.`, `_`, `:`, `@` or `/`")
+        self.tag_all({name: (document, annotations or {})})
+
+    def tag_all(self, named: Mapping[str, tuple[Document, Mapping[str, str]]]) -> None:
+        """Name documents that are in the store, with annotations: all of them or, after a failure, none."""
+        for name in named:
+            if not is_tag_name(name) or _DIGEST.fullmatch(name):
+                msg = f"`{name}` cannot be the name of a model"
+                raise UsageError(msg, hint="letters and digits, joined by single `-`, `.`, `_`, `:`, `@` or `/`")
         self.prepare()
         # No collection runs meanwhile: what is there now is still there when the name keeps it.
         with fs.Lock(self.gate, "the store", shared=True):
-            if self.blobs.size(document.digest) is None:
-                msg = f"the store has no manifest {document.digest} to be named `{name}`"
-                raise NotFoundError(msg, hint="pull or pack the model again")
-            self.index.set(name, document.descriptor, annotations or {})
+            for name, (document, _annotations) in named.items():
+                if self.blobs.size(document.digest) is None:
+                    msg = f"the store has no manifest {document.digest} to be named `{name}`"
+                    raise NotFoundError(msg, hint="pull or pack the model again")
+            self.index.set_all({name: (document.descriptor, more) for name, (document, more) in named.items()})
 
     def untag(self, name: str) -> None:
         """Drop a name; what it pointed at stays until `prune`."""
@@ -140,6 +147,25 @@ class Store:
         self.prepare()
         keep = None if lease is None else lambda digest: lease.add([digest])
         return self.blobs.receive_unknown(name, size, reader, progress, keep)
+
+    def put_unnamed(self, stream: Unnamed, progress: Progress, /) -> Digest:
+        """Write bytes whose digest follows from them."""
+        self.prepare()
+        with closing(stream.open(0)) as reader:
+            # Asked before the blob gets its name: its owner may find the bytes wrong.
+            adopted = self.blobs.receive_unknown(
+                stream.name, stream.size, reader, progress, lambda _digest: stream.finish()
+            )
+        return adopted.digest
+
+    def put_version(self, version: Version, source: Source, progress: Progress, *, lease: Lease) -> Adopted:
+        """Receive one version of a file whose digest nobody told; what is left of it is taken up, `lease` keeps it."""
+        self.prepare()
+        return self.blobs.receive_version(version, source, progress, lambda digest: lease.add([digest]))
+
+    def find_version(self, version: Version, lease: Lease) -> Adopted | None:
+        """Return the blob that a version of a file turned out to be, if it is here, kept by `lease`."""
+        return find_version(self.blobs, version, lambda digest: lease.add([digest]))
 
     def adopt(self, origin: fs.Origin, progress: Progress, *, copy: bool, lease: Lease) -> Adopted:
         """Hash a user's file and make it a blob, kept by `lease`: by clone, watched hard link or copy."""

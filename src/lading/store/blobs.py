@@ -169,7 +169,7 @@ class Blobs:
         size: int | None,
         reader: ByteReader,
         progress: Progress,
-        keep: Callable[[Digest], None] | None = None,
+        keep: Callable[[Digest], object] | None = None,
     ) -> Adopted:
         """Read a stream whose digest nobody told, and commit it under the digest it turns out to have.
 

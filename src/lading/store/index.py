@@ -88,12 +88,15 @@ class TagIndex:
 
     def set(self, name: str, descriptor: Descriptor, annotations: Mapping[str, str]) -> None:
         """Point a name at a document, replacing what it pointed at."""
-        entry = msgspec.structs.replace(
-            descriptor,
-            annotations=dict(sorted({**descriptor.annotations, **annotations, media.REF_NAME: name}.items())),
-        )
-        raw = json.loads(encode(entry))
-        self._change(lambda entries: [*(old for old in entries if _name_of(old) != name), raw])
+        self.set_all({name: (descriptor, annotations)})
+
+    def set_all(self, named: Mapping[str, tuple[Descriptor, Mapping[str, str]]]) -> None:
+        """Point names at documents, with annotations: all of them or, after a failure, none."""
+        raws = []
+        for name, (descriptor, more) in named.items():
+            annotations = dict(sorted({**descriptor.annotations, **more, media.REF_NAME: name}.items()))
+            raws.append(json.loads(encode(msgspec.structs.replace(descriptor, annotations=annotations))))
+        self._change(lambda entries: [*(old for old in entries if _name_of(old) not in named), *raws])
 
     def remove(self, name: str) -> None:
         """Drop a name; raises NotFoundError when it is not there."""

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Self
 
 from lading.digest import Verifier
 from lading.errors import IntegrityError, NoSpaceError
+from lading.store.behind import Behind
+from lading.store.connections import Shared
 from lading.store.stream import LastingStream
 
 if TYPE_CHECKING:
@@ -23,38 +25,53 @@ if TYPE_CHECKING:
 
     from lading import fs
     from lading.content import ByteReader, Progress, Source
+    from lading.digest import Digest
     from lading.manifest import Descriptor
 
 CHUNK = 1024 * 1024
 """Bytes per block; more gains nothing, less costs system calls."""
 
 _BLOCKS = 4
+_MUCH = 16 * 1024 * 1024
+"""Bytes left by an earlier receiver that are worth hashing while more comes, for one more reading of what comes."""
 _HELD_BACK = 0.5
 """Seconds until a block that fills slowly is passed on, so that a slow line does not keep its bytes from the disk."""
 _TOLD_EACH = 0.1
 """Seconds between calls of `progress` within a block."""
 
 
-def receive(partial: fs.Partial, blob: Descriptor, source: Source, progress: Progress) -> None:
-    """Fill `partial` with a blob's bytes, verified, from where it ends.
+def receive(
+    partial: fs.Partial,
+    blob: Descriptor,
+    source: Source,
+    progress: Progress,
+    verifier: Callable[[], Verifier] | None = None,
+) -> Digest:
+    """Fill `partial` with a blob's bytes, verified, from where it ends, and return their digest.
 
-    A broken stream is taken up where it broke. Where bytes that came in more than one piece prove wrong, the blob is
-    read once more from its start. Raises IntegrityError for wrong bytes, with nothing left of them; after any other
-    failure what came so far is kept.
+    A broken stream is taken up where it broke. Where bytes that came in more than one piece prove wrong, or the source
+    does not go on in mid-blob, the blob is read once more from its start. Raises IntegrityError for wrong bytes, with nothing left of them; after any other
+    failure what came so far is kept. `verifier` makes what the bytes are held to; by default that is size and digest.
     """
+    made = verifier or (lambda: Verifier(f"blob {blob.digest.short}", size=blob.size, digest=blob.digest))
     held = partial.reopen()
     if held > blob.size:
         partial.truncate(0)
         held = 0
     try:
-        stream = LastingStream(source, blob, held, progress)
+        stream = LastingStream(source, blob, held, progress, partial)
         try:
-            _fill(partial, blob, stream, held, progress)
+            return _fill(partial, made(), blob.size, stream, progress)
         except IntegrityError:
             if not held and not stream.broke:
                 raise
+            # Over one connection, so that bytes that are wrong again were not put together wrongly.
+            again = LastingStream(source.inner if isinstance(source, Shared) else source, blob, 0, progress)
+            if stream.refused:
+                # What is here may be right: it goes once the blob comes from its start.
+                again.open()
             partial.truncate(0)
-            _fill(partial, blob, LastingStream(source, blob, 0, progress), 0, progress)
+            return _fill(partial, made(), blob.size, again, progress)
     except IntegrityError:
         partial.discard()
         raise
@@ -62,27 +79,47 @@ def receive(partial: fs.Partial, blob: Descriptor, source: Source, progress: Pro
 
 def receive_stream(partial: fs.Partial, reader: ByteReader, verifier: Verifier, progress: Progress) -> None:
     """Fill an empty part with all of a stream, and let `verifier` see it; the caller asks it for the verdict."""
-    with _Pipeline(partial, verifier, threaded=True) as pipeline:
+    with _Pipeline(partial, 0, lambda _offset, data: verifier.update(data), threaded=True) as pipeline:
         _flow(pipeline, reader, None, progress)
 
 
-def _fill(partial: fs.Partial, blob: Descriptor, stream: LastingStream, held: int, progress: Progress) -> None:
-    verifier = Verifier(f"blob {blob.digest.short}", size=blob.size, digest=blob.digest)
-    progress(0)
+def _fill(partial: fs.Partial, verifier: Verifier, size: int, stream: LastingStream, progress: Progress) -> Digest:
+    held = partial.size
     try:
-        with _Pipeline(partial, verifier, threaded=blob.size > CHUNK) as pipeline:
-            while pipeline.end < held:
-                count = partial.read_into(pipeline.end, pipeline.room()[: held - pipeline.end])
-                if not count:
-                    msg = f"{partial.path} was cut while it was read"
-                    raise IntegrityError(msg, hint="repeat the command when nothing else writes to the store")
-                pipeline.pass_on(count, written=True)
-                progress(pipeline.end)
-            if held < blob.size:
-                _flow(pipeline, stream, blob.size, progress)
+        if _MUCH <= held < size:
+            _fill_ahead(partial, verifier, size, stream, progress)
+        else:
+            _fill_in_step(partial, verifier, size, stream, progress)
     finally:
         stream.close()
-    verifier.finish()
+    return verifier.finish()
+
+
+def _fill_in_step(
+    partial: fs.Partial, verifier: Verifier, size: int, stream: LastingStream, progress: Progress
+) -> None:
+    held = partial.size
+    progress(0)
+    with _Pipeline(partial, 0, lambda _offset, data: verifier.update(data), threaded=size > CHUNK) as pipeline:
+        while pipeline.end < held:
+            count = partial.read_into(pipeline.end, pipeline.room()[: held - pipeline.end])
+            if not count:
+                msg = f"{partial.path} was cut while it was read"
+                raise IntegrityError(msg, hint="repeat the command when nothing else writes to the store")
+            pipeline.pass_on(count, written=True)
+            progress(pipeline.end)
+        if held < size:
+            _flow(pipeline, stream, size, progress)
+
+
+def _fill_ahead(partial: fs.Partial, verifier: Verifier, size: int, stream: LastingStream, progress: Progress) -> None:
+    """Receive and write at once, while the hash comes after, from the disk."""
+    held = partial.size
+    progress(held)
+    with Behind(partial, verifier, held) as behind:
+        with _Pipeline(partial, held, behind.take, threaded=True, written=behind.reach) as pipeline:
+            _flow(pipeline, stream, size, progress)
+        behind.finish(progress)
 
 
 def _flow(pipeline: _Pipeline, reader: ByteReader, size: int | None, progress: Progress) -> None:
@@ -126,15 +163,27 @@ _Queue = SimpleQueue["_Block | None"]
 
 
 class _Pipeline:
-    """Blocks on their way through the hash to the disk. A context manager: its end waits for the last of them.
+    """Blocks on their way, from offset `end` on, to who wants to see them and then to the disk.
+
+    `see` gets each block's offset and bytes, `written` how far the part reaches on the disk. A context manager: its end
+    waits for the last block.
 
     The first failure on the way is raised by the next `room`, or by the end. After a failure of the caller what was
     received is settled, and so is what a full disk took; after another one of the disk all beyond the frontier is dropped.
     """
 
-    def __init__(self, partial: fs.Partial, verifier: Verifier, *, threaded: bool) -> None:
+    def __init__(
+        self,
+        partial: fs.Partial,
+        end: int,
+        see: Callable[[int, memoryview], None],
+        *,
+        threaded: bool,
+        written: Callable[[int], None] = lambda _end: None,
+    ) -> None:
         self._partial = partial
-        self._verifier = verifier
+        self._see = see
+        self._written = written
         self._failure: BaseException | None = None
         self._unwritten: BaseException | None = None
         self._free: _Queue = SimpleQueue()
@@ -142,7 +191,7 @@ class _Pipeline:
         self._writing: _Queue = SimpleQueue()
         self._threads: list[threading.Thread] = []
         self._block: _Block | None = None
-        self.end = verifier.seen
+        self.end = end
         for _number in range(_BLOCKS if threaded else 1):
             self._free.put(_Block())
         if threaded:
@@ -207,7 +256,7 @@ class _Pipeline:
         done.put(None)
 
     def _hash(self, block: _Block) -> None:
-        self._verifier.update(block.view[: block.count])
+        self._see(block.offset, block.view[: block.count])
 
     def _write(self, block: _Block) -> None:
         if not block.written:
@@ -216,3 +265,4 @@ class _Pipeline:
             except BaseException as failure:
                 self._unwritten = failure
                 raise
+        self._written(block.offset + block.count)

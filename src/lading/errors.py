@@ -7,6 +7,7 @@
     ├── NetworkError            5    the other side failed; a retry may help
     ├── IntegrityError          6    bytes are not what they claim to be
     │   └── FormatError         6    a file or document breaks its format's rules
+    │       └── RecipeError     6    a recipe breaks the rules of its language, at a line and column
     ├── NoSpaceError            7    the disk is full
     ├── UnfitError              8    does not fit, or no such device or runtime
     ├── PolicyError             9    refused by a rule of the user or of safety
@@ -67,6 +68,21 @@ class IntegrityError(LadingError):
 
 class FormatError(IntegrityError):
     """A file or document breaks the rules of its format."""
+
+
+class RecipeError(FormatError):
+    """A recipe breaks the rules of its language.
+
+    The message is whole: `file` and place, `reason`, then the line with carets and `note` below. `place` is the line and
+    column where it begins, and those where it ends; all count from 1, columns in characters, the end is the first after.
+    """
+
+    def __init__(self, message: str, *, reason: str, note: str, file: str, place: tuple[int, int, int, int]) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.note = note
+        self.file = file
+        self.line, self.column, self.end_line, self.end_column = place
 
 
 class NoSpaceError(LadingError):

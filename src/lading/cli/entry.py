@@ -13,7 +13,7 @@ import click
 from lading import __version__
 from lading.cli.group import Verbs
 from lading.cli.messages import tell
-from lading.errors import LadingError, StoppedError
+from lading.errors import LadingError, RecipeError, StoppedError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -78,6 +78,8 @@ def _run() -> int:
 def _explain(error: LadingError | OSError) -> int:
     if isinstance(error, StoppedError):
         return _tell(error.message, error.hint, 128 + error.signal_number, word="")
+    if isinstance(error, RecipeError):
+        return _tell(error.message, error.hint, error.exit_code, word="")  # its place comes first, as with compilers
     if isinstance(error, LadingError):
         return _tell(error.message, error.hint, error.exit_code)
     if error.errno == errno.ENOSPC and not error.filename:

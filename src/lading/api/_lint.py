@@ -1,0 +1,111 @@
+"""Lint: read a recipe and its ignore file, and say what is doubtful."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from lading import ranges, recipe
+from lading.api.documents import FindingDocument, LintDocument
+from lading.errors import FormatError, NotFoundError, RecipeError
+from lading.recipe import ignore
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from lading.recipe.lint import Finding
+
+_LARGEST = 4 * 1024 * 1024
+"""Bytes: more than the longest recipe that is read has, in any characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Linted:
+    """What was found in a recipe: as a document, as text for people, and as the error that it amounts to, if any."""
+
+    document: LintDocument
+    text: tuple[str, ...]
+    error: FormatError | None
+
+
+def lint(path: Path, build_args: Mapping[str, str] | None = None, target: str | None = None) -> Linted:
+    """Hold a recipe's file against all rules; the ignore file is looked for beside it.
+
+    A recipe that cannot be read as one is a finding too, and the `error`. Raises NotFoundError for a file that is not
+    there, FormatError for one that is no text, UsageError for a target that the recipe lacks.
+    """
+    text = _read(path)
+    ignored = None
+    for name in ignore.file_names(path.name):
+        beside = path.with_name(name)
+        if beside.is_file():
+            ignored = ignore.read_ignore(_read(beside), str(beside))
+            break
+    try:
+        read = recipe.parse(text, str(path))
+        report = recipe.lint(read, build_args, target, ignored=ignored)
+    except RecipeError as error:
+        finding = FindingDocument(
+            rule="invalid",
+            level="error",
+            message=error.reason,
+            hint=error.note,
+            line=error.line,
+            column=error.column,
+            end_line=error.end_line,
+            end_column=error.end_column,
+        )
+        return Linted(LintDocument(file=str(path), findings=(finding,), failed=True), (), error)
+    violated = report.violated
+    document = LintDocument(
+        file=str(path),
+        findings=tuple(_document(one) for one in report.findings),
+        failed=bool(violated),
+    )
+    lines = tuple(_shown(read, one) for one in report.findings)
+    failure = FormatError(f"{path} breaks rules that it wants to keep: {', '.join(violated)}") if violated else None
+    return Linted(document, lines, failure)
+
+
+def _document(finding: Finding) -> FindingDocument:
+    where = finding.where
+    return FindingDocument(
+        rule=finding.rule,
+        level=finding.level,
+        message=finding.message,
+        hint=finding.hint,
+        line=where.line,
+        column=where.column,
+        end_line=where.end_line,
+        end_column=where.end_column,
+    )
+
+
+def _shown(read: recipe.Recipe, finding: Finding) -> str:
+    script = read.script
+    head = f"{script.at(finding.where)}: {finding.level}: {finding.message} [{finding.rule}]"
+    return f"{head}\n{script.excerpt(finding.where, finding.hint)}"
+
+
+def _read(path: Path) -> str:
+    if not path.exists():
+        msg = f"{path} does not exist"
+        raise NotFoundError(msg, hint="check how it is written, and from which folder")
+    if path.is_dir():
+        msg = f"{path} is a folder"
+        raise NotFoundError(msg, hint="name the recipe in it")
+    with ranges.os_errors(path):
+        descriptor = ranges.open_regular(path)
+        with os.fdopen(descriptor, "rb") as file:
+            data = file.read(_LARGEST + 1)
+    if len(data) > _LARGEST:
+        msg = f"{path} is larger than any recipe: more than {_LARGEST // 1024 // 1024} MiB"
+        raise FormatError(msg)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        msg = f"{path} is no UTF-8 text, from its line {line} on"
+        raise FormatError(msg) from None

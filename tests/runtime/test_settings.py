@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from lading.errors import FormatError, UsageError
 from lading.runtime import Sampling, ServeSettings, from_artifact, merged
+from lading.runtime.settings import from_words
 from lading.runtime.wire import decode, encode
 
 MODEL = Path("/models/a.gguf")
@@ -128,3 +129,35 @@ def test_paths_are_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert settings.model == tmp_path / "a.gguf"
     assert settings.chat_template == tmp_path / "t.jinja"
     assert settings.mmproj is None
+
+
+def test_a_packagers_words_become_what_an_artifact_may_say() -> None:
+    words = [("ctx-size", "8192"), ("temp", "0.7"), ("top_k", "40"), ("seed", "0"), ("stop", "a=b"), ("stop", "\n")]
+    said = from_words(words)
+    assert said == {"ctx_size": 8192, "seed": 0, "stop": ["a=b", "\n"], "temperature": 0.7, "top_k": 40}
+    assert list(said) == sorted(said)
+    settings = from_artifact(said)
+    assert settings.ignored == ()
+    assert settings.ctx_size == 8192
+    assert settings.sampling == Sampling(temperature=0.7, top_k=40, seed=0, stop=("a=b", "\n"))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([("model", "/etc/passwd")], "`model`"),
+        ([("host", "0.0.0.0")], "`host`"),
+        ([("temp", "9")], "`temp` is a number between"),
+        ([("temp", "hot")], "'hot'"),
+        ([("temp", "nan")], "'nan'"),
+        ([("top-k", "1.5")], "`top-k` is a whole number"),
+        ([("ctx-size", "9" * 400)], "`ctx-size`"),
+        ([("ctx-size", "512"), ("num_ctx", "512")], "`num_ctx` is given twice"),
+        ([("stop", "")], "`stop`"),
+        ([("stop", "x")] * 17, "`stop`"),
+    ],
+)
+def test_a_packagers_word_that_nobody_would_honour_is_refused(words: list[tuple[str, str]], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        from_words(words)
+    assert said in caught.value.message

@@ -1,4 +1,4 @@
-"""Info: what this installation is and uses."""
+"""Info: what this installation is and uses, and the machine it is on."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import msgspec
 
 from lading import __version__, artifact, fs
 from lading.errors import UnfitError
+from lading.hardware import hardware
+from lading.hardware.programs import ask_program
 from lading.runtime import NAMES, choose
 
 if TYPE_CHECKING:
@@ -22,6 +24,35 @@ class RuntimeDocument(msgspec.Struct, frozen=True):
 
     name: str
     version: str | None
+
+
+class DeviceDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """A device that a model can be put on; `shared` says that its memory is the host's, `problem` why it may be of no use."""
+
+    name: str
+    vendor: str
+    memory_bytes: int | None
+    free_bytes: int | None
+    shared: bool
+    source: str
+    problem: str
+
+
+class HardwareDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What this machine has, within the limits of affinity and control groups.
+
+    `vulkan` are the devices that vulkaninfo names, or the drivers that are installed; `cdi` what containers can be given.
+    """
+
+    processor: str
+    architecture: str
+    cores: int
+    threads: int
+    memory_bytes: int | None
+    available_bytes: int | None
+    devices: tuple[DeviceDocument, ...]
+    vulkan: tuple[str, ...]
+    cdi: tuple[str, ...]
 
 
 class InfoDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +70,7 @@ class InfoDocument(msgspec.Struct, frozen=True, kw_only=True):
     auth_files: tuple[str, ...]
     formats: tuple[str, ...]
     runtimes: tuple[RuntimeDocument, ...]
+    hardware: HardwareDocument
 
 
 def info(session: Session, environment: Mapping[str, str]) -> InfoDocument:
@@ -55,8 +87,35 @@ def info(session: Session, environment: Mapping[str, str]) -> InfoDocument:
         state=str(config.state),
         config=str(config.folder / "config.toml"),
         auth_files=tuple(str(path) for path in config.auth_files),
-        formats=tuple(row.name for row in artifact.FORMATS),
+        formats=tuple(row.name for row in artifact.EVERY if artifact.is_written(row)),
         runtimes=tuple(RuntimeDocument(name, _version(name, environment)) for name in NAMES),
+        hardware=_hardware(),
+    )
+
+
+def _hardware() -> HardwareDocument:
+    found = hardware(ask=ask_program)
+    return HardwareDocument(
+        processor=found.processor,
+        architecture=found.architecture,
+        cores=found.cores,
+        threads=found.threads,
+        memory_bytes=found.memory.total,
+        available_bytes=found.memory.available,
+        devices=tuple(
+            DeviceDocument(
+                name=device.name,
+                vendor=device.vendor,
+                memory_bytes=device.memory,
+                free_bytes=device.free,
+                shared=device.shared,
+                source=device.source,
+                problem=device.problem,
+            )
+            for device in found.devices
+        ),
+        vulkan=found.vulkan,
+        cdi=found.cdi,
     )
 
 

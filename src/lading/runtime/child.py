@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lading.runtime import tether, wire
-from lading.runtime.cores import usable_cores
+from lading.hardware.cores import usable_cores
 from lading.runtime.settings import ServeSettings
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from lading.errors import UnfitError
-from lading.runtime.cores import usable_cores
+from lading.hardware.cores import usable_cores
 from lading.runtime.process import Command, passed_on, tethered
 
 if TYPE_CHECKING:

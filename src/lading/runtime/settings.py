@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from lading.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 _UNSAFE_IN_ALIAS = re.compile(r"[\x00-\x1f\x7f,]")
 _UNSAFE_IN_KEY = re.compile(r"[\x00-\x20\x7f,]")
 _POOLINGS = ("none", "mean", "cls", "last", "rank")
+_NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", re.ASCII)
 _MOST_STOPS = 16
 _LONGEST_STOP = 128
 
@@ -110,6 +111,41 @@ _RANGES: dict[str, tuple[type, float, float]] = {
 }
 
 
+def from_words(words: Iterable[tuple[str, str]]) -> dict[str, object]:
+    """Read the parameters that a packager gives as name and text; raises UsageError, naming the one that is wrong.
+
+    The result has the names of `ArtifactSettings` and is what `from_artifact` takes whole. `stop` may come repeatedly.
+    """
+    said: dict[str, object] = {}
+    stops: list[str] = []
+    for raw_name, text in words:
+        name = _canonical(raw_name)
+        if name == "stop":
+            stops.append(text)
+        elif name not in _RANGES:
+            msg = f"an artifact has no say in `{raw_name}`"
+            raise UsageError(msg, hint=f"it may set {', '.join(sorted((*_RANGES, 'stop')))}")
+        elif name in said:
+            msg = f"`{raw_name}` is given twice"
+            raise UsageError(msg)
+        else:
+            said[name] = _ranged(raw_name, name, text)
+    if stops and not _stop_strings(stops):
+        msg = f"`stop` takes up to {_MOST_STOPS} strings of 1 to {_LONGEST_STOP} characters"
+        raise UsageError(msg)
+    return dict(sorted({**said, **({"stop": stops} if stops else {})}.items()))
+
+
+def _ranged(raw_name: str, name: str, text: str) -> float | int:
+    kind, least, most = _RANGES[name]
+    number = _in_range(name, float(text)) if _NUMBER.fullmatch(text) else None
+    if number is None:
+        what = "a whole number" if kind is int else "a number"
+        msg = f"`{raw_name}` is {what} between {least} and {most}, not {text!r}"
+        raise UsageError(msg)
+    return number
+
+
 def from_artifact(values: Mapping[str, object]) -> ArtifactSettings:
     """Take from an artifact's parameters what is on the list and in range; the rest is ignored and named.
 
@@ -120,8 +156,7 @@ def from_artifact(values: Mapping[str, object]) -> ArtifactSettings:
     stop: tuple[str, ...] = ()
     ignored: list[str] = []
     for raw_name, value in values.items():
-        name = raw_name.replace("-", "_")
-        name = _ALIASES.get(name, name)
+        name = _canonical(raw_name)
         if name == "stop" and (strings := _stop_strings(value)):
             stop = strings
         elif (number := _in_range(name, value)) is not None:
@@ -131,6 +166,11 @@ def from_artifact(values: Mapping[str, object]) -> ArtifactSettings:
     ctx_size = taken.pop("ctx_size", None)
     sampling = Sampling(stop=stop, **taken)  # type: ignore[arg-type]  # _in_range gave each the type of its field
     return ArtifactSettings(sampling, None if ctx_size is None else int(ctx_size), tuple(ignored))
+
+
+def _canonical(raw_name: str) -> str:
+    name = raw_name.replace("-", "_")
+    return _ALIASES.get(name, name)
 
 
 def merged(chosen: Sampling, fallback: Sampling) -> Sampling:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lading.runtime.cores import usable_cores, usable_processors
+from lading.hardware.cores import usable_cores, usable_processors
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lading.hardware.groups import groups
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -44,37 +46,16 @@ def _siblings(root: Path, number: int) -> str:
 def _quota(root: Path) -> int:
     """Return the processors' worth of time that the tightest control group grants (cgroups(7), cpu.max)."""
     tightest = math.inf
-    with suppress(OSError, ValueError):
-        for line in (root / "proc/self/cgroup").read_text().splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers == "":
-                tightest = min(tightest, _tightest_v2(root / "sys/fs/cgroup", path))
-            elif "cpu" in controllers.split(","):
-                tightest = min(tightest, _tightest_v1(root / "sys/fs/cgroup/cpu", path))
+    for folder in groups(root, "cpu"):
+        tightest = min(tightest, _quota_of(folder))
     return 2**31 if tightest == math.inf else max(1, math.floor(tightest))
 
 
-def _tightest_v2(mount: Path, path: str) -> float:
-    tightest = math.inf
-    for folder in _upwards(mount, path):
-        with suppress(OSError, ValueError):
-            quota, period = (folder / "cpu.max").read_text().split()
-            if quota != "max":
-                tightest = min(tightest, int(quota) / int(period))
-    return tightest
-
-
-def _tightest_v1(mount: Path, path: str) -> float:
-    tightest = math.inf
-    for folder in _upwards(mount, path):
-        with suppress(OSError, ValueError):
-            quota = int((folder / "cpu.cfs_quota_us").read_text())
-            if quota > 0:
-                tightest = min(tightest, quota / int((folder / "cpu.cfs_period_us").read_text()))
-    return tightest
-
-
-def _upwards(mount: Path, path: str) -> list[Path]:
-    """Return the folders from a group up to the mount; in a container the path may be the host's and not exist."""
-    folder = mount / path.lstrip("/")
-    return [folder, *(one for one in folder.parents if one.is_relative_to(mount))]
+def _quota_of(folder: Path) -> float:
+    with suppress(OSError, ValueError):
+        quota, period = (folder / "cpu.max").read_text().split()
+        return math.inf if quota == "max" else int(quota) / int(period)
+    with suppress(OSError, ValueError, ZeroDivisionError):
+        limit = int((folder / "cpu.cfs_quota_us").read_text())
+        return math.inf if limit <= 0 else limit / int((folder / "cpu.cfs_period_us").read_text())
+    return math.inf

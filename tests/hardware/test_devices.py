@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from lading.errors import UsageError
+from lading.hardware import hardware
+from lading.hardware.cdi import cdi_devices
+from lading.hardware.drm import drm_devices
+from lading.hardware.nvidia import from_query, nvidia_devices
+from lading.hardware.profiles import PROFILES, device_of, machine, size
+from lading.hardware.programs import ask_program
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+MEBIBYTE = 1024 * 1024
+GIBIBYTE = 1024 * MEBIBYTE
+
+# Written by hand to the format that nvidia-smi documents (--help-query-gpu; -L in NVIDIA's MIG user guide).
+TWO = "0, NVIDIA GeForce RTX 4090, 24564, 23982, [N/A]\n1, NVIDIA GeForce RTX 3060, 12288, 11900, [N/A]\n"
+PARTED = "0, NVIDIA H100 80GB HBM3, 81559, 81000, Enabled\n1, NVIDIA H100 80GB HBM3, 81559, 80000, Disabled\n"
+INSTANCES = """\
+GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77)
+  MIG 1g.10gb     Device  0: (UUID: MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f)
+  MIG 3g.40gb     Device  1: (UUID: MIG-cba663e8-9bed-5b25-b243-5985ef7c9beb)
+GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-11111111-d33d-2b2c-524d-9e3d8d2b8a77)
+"""
+BROKEN = "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 570.86\n"
+
+
+def put(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+class TestNvidia:
+    def test_several_devices_with_their_memory(self) -> None:
+        found = from_query(TWO)
+        assert [(one.name, one.memory, one.free) for one in found] == [
+            ("NVIDIA GeForce RTX 4090", 24564 * MEBIBYTE, 23982 * MEBIBYTE),
+            ("NVIDIA GeForce RTX 3060", 12288 * MEBIBYTE, 11900 * MEBIBYTE),
+        ]
+
+    def test_a_device_in_parts_is_its_parts(self) -> None:
+        found = from_query(PARTED, INSTANCES)
+        assert [(one.name, one.memory) for one in found] == [
+            ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", 10 * 10**9),
+            ("NVIDIA H100 80GB HBM3 MIG 3g.40gb", 40 * 10**9),
+            ("NVIDIA H100 80GB HBM3", 81559 * MEBIBYTE),
+        ]
+
+    def test_a_chip_that_shares_the_hosts_memory_has_none_of_its_own(self) -> None:
+        (orin,) = from_query("0, Orin (nvgpu), [N/A], [N/A], [N/A]\n")
+        assert (orin.memory, orin.shared) == (None, True)
+
+    def test_words_of_a_broken_driver_are_no_devices(self) -> None:
+        assert from_query(BROKEN) == []
+        assert from_query("No devices were found\n") == []
+
+    def test_the_driver_names_devices_that_nobody_may_be_asked_about(self, tmp_path: Path) -> None:
+        # Format of /proc/driver/nvidia/gpus/*/information in the README of NVIDIA's Linux driver.
+        said = "Model: \t\t NVIDIA GeForce RTX 4090\nIRQ:   \t\t 150\nGPU UUID: \t GPU-1\nVideo BIOS: \t 95.02\n"
+        root = put(tmp_path, {"proc/driver/nvidia/gpus/0000:01:00.0/information": said})
+        (device,) = nvidia_devices(root, None)
+        assert (device.name, device.memory, device.problem) == ("NVIDIA GeForce RTX 4090", None, "")
+        (silent,) = nvidia_devices(root, lambda _command: None)
+        assert silent.problem == "nvidia-smi does not answer"
+
+    def test_only_the_asked_program_is_run_and_parts_are_asked_for_where_there_are_some(self, tmp_path: Path) -> None:
+        asked: list[str] = []
+
+        def ask(command: Sequence[str]) -> str:
+            asked.append(" ".join(command[:2]).partition("=")[0])
+            return INSTANCES if command[1] == "-L" else PARTED
+
+        assert len(nvidia_devices(tmp_path, ask)) == 3
+        assert asked == ["nvidia-smi --query-gpu", "nvidia-smi -L"]
+        assert nvidia_devices(tmp_path, None) == []
+
+
+# Files and their format: docs.kernel.org/gpu/amdgpu/driver-misc.html, and the kernel's kfd_topology.c.
+RADEON = {
+    "sys/class/drm/card1/device/vendor": "0x1002\n",
+    "sys/class/drm/card1/device/device": "0x744c\n",
+    "sys/class/drm/card1/device/uevent": "DRIVER=amdgpu\nPCI_CLASS=30000\nPCI_SLOT_NAME=0000:03:00.0\n",
+    "sys/class/drm/card1/device/mem_info_vram_total": "25753026560\n",
+    "sys/class/drm/card1/device/mem_info_vram_used": "753026560\n",
+    "sys/class/drm/card1-DP-1/status": "connected\n",
+}
+NODES = {
+    "sys/class/kfd/kfd/topology/nodes/0/properties": "cpu_cores_count 16\nsimd_count 0\nlocation_id 0\ndomain 0\n",
+    "sys/class/kfd/kfd/topology/nodes/1/properties": "cpu_cores_count 0\nsimd_count 192\nlocation_id 768\ndomain 0\n",
+}
+
+
+class TestDrm:
+    def test_an_amd_device_tells_its_memory(self, tmp_path: Path) -> None:
+        (device,) = drm_devices(put(tmp_path, RADEON | NODES))
+        assert (device.name, device.memory, device.free) == ("AMD device 0x744c", 25753026560, 25000000000)
+        assert (device.shared, device.problem) == (False, "")
+
+    def test_one_that_rocm_does_not_see_says_so(self, tmp_path: Path) -> None:
+        nodes = {name: text.replace("768", "1024") for name, text in NODES.items()}
+        (device,) = drm_devices(put(tmp_path, RADEON | nodes))
+        assert "ROCm does not see it" in device.problem
+
+    def test_without_kfd_nothing_is_held_against_it(self, tmp_path: Path) -> None:
+        (device,) = drm_devices(put(tmp_path, RADEON))
+        assert device.problem == ""
+
+    def test_an_integrated_device_shares_the_hosts_memory(self, tmp_path: Path) -> None:
+        carved = {"sys/class/drm/card1/device/mem_info_vram_total": "536870912\n"}
+        (amd,) = drm_devices(put(tmp_path / "amd", RADEON | carved))
+        assert amd.shared
+        intel = {"sys/class/drm/card0/device/vendor": "0x8086\n", "sys/class/drm/card0/device/device": "0x7d55\n"}
+        (arc,) = drm_devices(put(tmp_path / "intel", intel))
+        assert (arc.vendor, arc.memory, arc.shared) == ("Intel", None, True)
+
+    def test_nonsense_in_the_files_is_passed_over(self, tmp_path: Path) -> None:
+        odd = {"sys/class/drm/card1/device/mem_info_vram_total": "many\n"}
+        (device,) = drm_devices(put(tmp_path, RADEON | odd))
+        assert device.memory is None
+        assert drm_devices(put(tmp_path / "none", {"sys/class/drm/version": "drm 1.1.0\n"})) == []
+
+
+class TestCdi:
+    # As `nvidia-ctk cdi generate` writes it (libnvidia-container's documentation), shortened.
+    YAML = """\
+---
+cdiVersion: 0.5.0
+kind: nvidia.com/gpu
+devices:
+- name: "0"
+  containerEdits:
+    deviceNodes:
+    - path: /dev/nvidia0
+- name: GPU-5d5ba0d6
+  containerEdits:
+    hooks:
+    - hookName: createContainer
+      args:
+      - name: inner
+- containerEdits:
+    deviceNodes:
+    - path: /dev/nvidia0
+  name: all
+containerEdits:
+  env:
+  - name: NVIDIA_VISIBLE_DEVICES=void
+"""
+
+    def test_devices_are_read_from_both_forms_and_both_folders(self, tmp_path: Path) -> None:
+        amd = json.dumps({"cdiVersion": "0.6.0", "kind": "amd.com/gpu", "devices": [{"name": "0"}, {"name": "all"}]})
+        root = put(
+            tmp_path, {"etc/cdi/nvidia.yaml": self.YAML, "var/run/cdi/amd.json": amd, "etc/cdi/notes.txt": "kind: x/y"}
+        )
+        assert cdi_devices(root) == (
+            "amd.com/gpu=0", "amd.com/gpu=all", "nvidia.com/gpu=0", "nvidia.com/gpu=GPU-5d5ba0d6", "nvidia.com/gpu=all",
+        )  # fmt: skip
+
+    @pytest.mark.parametrize("text", ["", "[]", "{", '{"kind": 1}', '{"kind": "a/b", "devices": 3}', "[" * 100_000])
+    def test_what_breaks_the_rules_adds_nothing(self, tmp_path: Path, text: str) -> None:
+        assert cdi_devices(put(tmp_path, {"etc/cdi/a.json": text, "etc/cdi/b.yaml": text})) == ()
+
+
+class TestProfiles:
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [("24GiB", 24 * GIBIBYTE), ("512 MiB", 512 * MEBIBYTE), ("80GB", 80 * 10**9), ("1.5tib", 1536 * GIBIBYTE)],
+    )
+    def test_sizes_are_read_with_their_unit(self, text: str, expected: int) -> None:
+        assert size(text) == expected
+        assert device_of(text).memory == expected
+
+    @pytest.mark.parametrize("text", ["", "24", "GiB", "-1GiB", "0GiB", "24 apples", "1e3GiB", "٢٤GiB"])
+    def test_what_is_no_size_is_refused(self, text: str) -> None:
+        with pytest.raises(UsageError, match="is not a size"):
+            size(text)
+
+    def test_a_named_machine_has_one_device_or_several(self) -> None:
+        (one,) = machine("h100")
+        assert one == PROFILES["h100"]
+        two = machine("RTX4090x2")
+        assert [device.name for device in two] == ["GeForce RTX 4090 0", "GeForce RTX 4090 1"]
+        assert {device.memory for device in two} == {24 * GIBIBYTE}
+
+    @pytest.mark.parametrize("name", ["", "rtx9999", "h100x0", "h100x17", "x2", "h100 x2"])
+    def test_an_unknown_machine_is_refused_with_those_there_are(self, name: str) -> None:
+        with pytest.raises(UsageError, match="no profile") as refused:
+            machine(name)
+        assert "rtx4090" in refused.value.hint
+
+    def test_every_profile_can_be_held_against_an_estimate(self) -> None:
+        assert len(PROFILES) == 5
+        assert all(device.memory and device.bandwidth for device in PROFILES.values())
+
+
+class TestHardware:
+    def test_this_machine_has_a_processor_and_memory(self) -> None:
+        found = hardware()
+        assert found.processor
+        assert 1 <= found.cores <= found.threads
+        assert found.memory.total is not None
+
+    def test_an_empty_machine_raises_nothing(self, tmp_path: Path) -> None:
+        found = hardware(tmp_path)
+        assert (found.devices, found.vulkan, found.cdi) == ((), (), ())
+
+    def test_the_processor_is_named_as_the_kernel_names_it(self, tmp_path: Path) -> None:
+        said = "processor\t: 0\nvendor_id\t: GenuineIntel\nmodel name\t: Intel(R) Xeon(R) Processor\n\nprocessor\t: 1\n"
+        assert hardware(put(tmp_path, {"proc/cpuinfo": said})).processor == "Intel(R) Xeon(R) Processor"
+
+    def test_vulkan_is_drivers_or_where_one_may_ask_devices(self, tmp_path: Path) -> None:
+        root = put(tmp_path, {"usr/share/vulkan/icd.d/lvp_icd.x86_64.json": "{}"})
+        assert hardware(root).vulkan == ("lvp_icd.x86_64",)
+        summary = (
+            "Devices:\n========\nGPU0:\n\tapiVersion         = 1.4.305\n\tdeviceName         = llvmpipe (LLVM 19.1.7)\n"
+        )
+        asked = hardware(root, ask=lambda command: summary if command[0] == "vulkaninfo" else None)
+        assert asked.vulkan == ("llvmpipe (LLVM 19.1.7)",)
+
+    def test_a_real_program_is_asked_and_one_that_fails_or_is_missing_says_nothing(self) -> None:
+        assert ask_program(("echo", "two words")) == "two words\n"
+        assert ask_program(("false",)) is None
+        assert ask_program(("no-such-program-anywhere",)) is None

@@ -17,7 +17,7 @@ and `sha256sum` waits for the disk as lading does. The archive that is loaded is
 def main() -> None:
     """Measure and print."""
     runs = asked_runs(__doc__)
-    report = Report("save_load", "save and load of 2 GiB", ABOUT)
+    report = Report("save-load", "save and load of 2 GiB", ABOUT)
     report.peers = {"cp": peers.version("cp"), "sha256sum": peers.version("sha256sum")}
     with workplace() as folder:
         own = environment(folder)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from lading.digest import Digest
 from lading.errors import UsageError
 from lading.reference import (
+    Archive,
     File,
     Hub,
     Layout,
@@ -73,6 +74,11 @@ FORMS: dict[str, Reference] = {
     "oci-layout:dir": Layout("dir"),
     "oci-layout:/a/dir:story": Layout("/a/dir", "story"),
     "oci-layout:./dir:localhost:5000/team/story:1": Layout("./dir", "localhost:5000/team/story:1"),
+    "oci-archive:models.tar": Archive("oci", "models.tar"),
+    "oci-archive:/a/models.tar:localhost:5000/team/story:1": Archive(
+        "oci", "/a/models.tar", "localhost:5000/team/story:1"
+    ),
+    "docker-archive:./saved.tar:story:1": Archive("docker", "./saved.tar", "story:1"),
     "story": Name("story"),
     "story:1": Name("story:1"),
     "team/story:1": Name("team/story:1"),
@@ -158,6 +164,9 @@ MALFORMED = [
     "oci-layout::tag",
     "oci-layout:dir:",
     "oci-layout:dir:a b",
+    "oci-archive:",
+    "oci-archive:a.tar:",
+    "docker-archive::story:1",
     "ftp://host/x",
     "s3://bucket/x",
     "HTTP://host/x",
@@ -176,7 +185,17 @@ texts = st.one_of(
         st.lists(
             st.sampled_from(
                 [
-                    *["hf://", "ms://", "ollama://", "oci://", "oci-layout:", "file://", "http://", "https://"],
+                    *[
+                        "hf://",
+                        "ms://",
+                        "ollama://",
+                        "oci://",
+                        "oci-layout:",
+                        "oci-archive:",
+                        "file://",
+                        "http://",
+                        "https://",
+                    ],
                     *["docker.io", "localhost", "[::1]", "a", "B", "b.c", "1", "/", ":", "@", ".", "..", "-", "_"],
                     *["+", "%", "?", "#", str(DIGEST), "é", " ", "\0", "[", "]", "library", "registry.ollama.ai"],
                     *["~", "x.gguf"],

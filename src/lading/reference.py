@@ -4,6 +4,7 @@
     ollama://[host:port/][namespace/]name[:tag]                   Ollama's registry dialect
     oci://host/repo[:tag|@digest]      (docker:// too)            OCI registries
     oci-layout:DIR[:tag]                                          an OCI image layout
+    oci-archive:FILE[:tag]             docker-archive:…           a tar archive of one, of `docker save`
     file:///path, /path, ./path, ../path, ~/path                  a file or folder
     http(s)://…                                                   one file
     name                                                          looked up, see `Name`
@@ -145,6 +146,18 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
+class Archive:
+    """A tar archive, of an OCI image layout or as `docker save` writes it, and a tag in it (None: the only one)."""
+
+    kind: Literal["oci", "docker"]
+    path: str
+    tag: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.kind}-archive:{self.path}" + (f":{self.tag}" if self.tag else "")
+
+
+@dataclass(frozen=True, slots=True)
 class Url:
     """One file behind a plain URL."""
 
@@ -170,7 +183,7 @@ class Name:
         return self.name
 
 
-Reference = Oci | Hub | Ollama | File | Layout | Url | Name
+Reference = Oci | Hub | Ollama | File | Layout | Archive | Url | Name
 
 
 def parse(text: str, *, is_file: Callable[[str], bool] = lambda _path: False) -> Reference:
@@ -190,7 +203,8 @@ def parse(text: str, *, is_file: Callable[[str], bool] = lambda _path: False) ->
     if "://" in text:
         scheme = text.partition("://")[0]
         raise _malformed(
-            text, f"`{scheme}` is no scheme of lading's: hf, ms, ollama, oci, oci-layout, file, http, https"
+            text,
+            f"`{scheme}` is no scheme of lading's: hf, ms, ollama, oci, oci-layout, oci-archive, file, http, https",
         )
     first, slash, rest = text.partition("/")
     if slash and _is_host(first) and not _STORED.match(text):
@@ -283,6 +297,18 @@ def _layout(rest: str, text: str) -> Layout:
     return Layout(path, tag or None)
 
 
+def _archive(kind: Literal["oci", "docker"]) -> Callable[[str, str], Archive]:
+    def read(rest: str, text: str) -> Archive:
+        path, colon, tag = rest.partition(":")
+        if not path:
+            raise _malformed(text, f"an archive looks like {kind}-archive:FILE.tar[:tag]")
+        if colon and not is_tag_name(tag):
+            raise _malformed(text, f"`{tag}` cannot be a tag in an archive")
+        return Archive(kind, path, tag or None)
+
+    return read
+
+
 def _file(rest: str, text: str) -> File:
     host, slash, path = rest.partition("/")
     path = unquote(f"/{path}", errors="surrogateescape")
@@ -344,6 +370,8 @@ _SCHEMES: dict[str, Callable[[str, str], Reference]] = {
     "oci://": _oci,
     "docker://": _oci,
     "oci-layout:": _layout,
+    "oci-archive:": _archive("oci"),
+    "docker-archive:": _archive("docker"),
     "file://": _file,
     "http://": _url,
     "https://": _url,

@@ -10,7 +10,7 @@ from sources import BLOB, Memory, descriptor, manifest
 from lading import copy, media
 from lading.errors import IntegrityError, LadingError, NetworkError, NoSpaceError
 from lading.events import Advanced, Event, Finished, Skipped, Started
-from lading.manifest import Descriptor, Manifest
+from lading.manifest import Descriptor, Index, Manifest
 from lading.plan import make_plan
 from lading.store import Store, stream
 
@@ -119,6 +119,16 @@ def test_blobs_move_at_the_same_time_but_no_more_than_asked_for(recorder: Record
     assert most == 3
     assert tape.calls[-1] == f"{made.digest} it"
     assert len(tape.calls) == 8
+
+
+def test_a_tree_is_written_children_first_and_its_root_gets_the_name_last(recorder: Recorder) -> None:
+    tape = Tape()
+    one, two = manifest(b"1"), manifest(b"2")
+    root = Index.build((one.descriptor, two.descriptor))
+    plan = make_plan(root, lambda _blob: True, (one, two))
+    done = copy.run(plan, Memory(), tape, "it", recorder, names={two.digest: "it-two"})
+    assert tape.calls == [f"{one.digest} None", f"{two.digest} it-two", f"{root.digest} it"]
+    assert done.total_bytes == plan.total_bytes + plan.document_bytes
 
 
 def test_what_the_target_had_after_all_counts_as_not_moved(recorder: Recorder) -> None:

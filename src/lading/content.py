@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
+    from lading.digest import Digest
     from lading.manifest import Descriptor, Document
 
 Progress = Callable[[int], None]
@@ -99,3 +100,32 @@ class Target(Protocol):
 
     def put_document(self, document: Document, tag: str | None, /) -> None:
         """Write a manifest or index whose blobs are all there, and name it."""
+
+
+class Unnamed(Protocol):
+    """Bytes of known length whose digest is known once they have been read."""
+
+    @property
+    def name(self) -> str:
+        """What messages call them."""
+
+    @property
+    def size(self) -> int:
+        """Their number."""
+
+    def open(self, offset: int, /) -> ByteReader:
+        """Stream them from `offset` on, up to which an earlier reader has come."""
+
+    def finish(self) -> Digest:
+        """Return the digest; raises IntegrityError unless all of them were read, and right."""
+
+
+@runtime_checkable
+class Receiving(Protocol):
+    """A Target that takes a blob before anybody knows its digest."""
+
+    def put_unnamed(self, stream: Unnamed, progress: Progress, /) -> Digest | None:
+        """Write the bytes as a blob and return its digest; None, nothing read, where that cannot be.
+
+        There is no blob unless `stream.finish` has found its bytes right.
+        """

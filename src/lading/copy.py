@@ -9,19 +9,26 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lading import media
-from lading.errors import StoppedError
+from lading.content import Redundant
+from lading.errors import IntegrityError, StoppedError
 from lading.events import Advanced, Finished, Noted, Skipped, Started
 from lading.pace import Paced
+from lading.store.connections import Connections, Shared
 
 if TYPE_CHECKING:
-    from lading.content import Source, Target
+    from collections.abc import Callable, Mapping
+
+    from lading.content import Progress, Source, Target
+    from lading.digest import Digest
     from lading.events import Event, Reporter
     from lading.manifest import Descriptor
     from lading.pace import Pace
     from lading.plan import Plan
 
+    Put = Callable[[Descriptor, Source, Progress], str]
+
 PARALLEL = 4
-"""Blobs moved at a time."""
+"""Connections at a time: blobs that are moved, and what a big one may use more."""
 
 _LABELS = {
     "license": "licence",
@@ -38,6 +45,7 @@ _LABELS = {
     "safetensors": "weights",
     "weight": "weights",
     "weights": "weights",
+    "layer": "layer",
 }
 
 
@@ -56,26 +64,45 @@ def run(
     tag: str | None,
     reporter: Reporter,
     *,
+    names: Mapping[Digest, str] | None = None,
     parallel: int = PARALLEL,
     pace: Pace | None = None,
 ) -> Copied:
-    """Move the plan's missing blobs, then its manifest, which gets the name `tag` at the target.
+    """Move the plan's missing blobs, then its inner documents, then its root, which gets the name `tag` at the target.
 
-    `parallel` is how many blobs move at a time, `pace` the limit that all of them keep together.
+    `names` are those that inner documents get. `parallel` is how many connections there are at a time: one for each blob that moves, and the rest for a big one
+    whose source is slow over one. `pace` is the limit that all keep together; with it each blob has one connection.
 
-    The manifest is written last, so that it never names a blob that is not there. The first failure
+    Documents are written last, so that none names a blob that is not there. The first failure
     stops the other transfers and is raised; what they received so far is kept for the next attempt.
     Events tell of files, not of the config, which is no file of the model.
     """
-    files = frozenset(blob.digest for blob in plan.manifest.layers)
+    files = plan.files
     if plan.missing:
         for blob in plan.present:
             if blob.digest in files:
                 reporter.emit(Skipped(blob.digest, label(blob), name(blob), blob.size, "present"))
-    paced = Paced(source, pace) if pace else source
-    moved = _move(plan.missing, paced, target, _OnlyFiles(reporter, files), parallel)
-    target.put_document(plan.manifest, tag)
-    return Copied(moved, plan.total_bytes + len(plan.manifest.raw))
+    moved = move(plan.missing, source, target, reporter, files, parallel=parallel, pace=pace)
+    for document in plan.inner:
+        target.put_document(document, (names or {}).get(document.digest))
+    target.put_document(plan.root, tag)
+    return Copied(moved, plan.total_bytes + plan.document_bytes)
+
+
+def move(
+    blobs: tuple[Descriptor, ...],
+    source: Source,
+    target: Target,
+    reporter: Reporter,
+    files: frozenset[Digest],
+    *,
+    parallel: int = PARALLEL,
+    pace: Pace | None = None,
+) -> int:
+    """Move blobs as `run` does, begun in their order, and return the bytes that moved; events tell of `files` alone."""
+    connections = Connections(parallel)
+    stream: Source = Paced(source, pace) if pace else Shared(source, connections)
+    return _move(blobs, stream, _insisting(source, target), _OnlyFiles(reporter, files), connections)
 
 
 def label(blob: Descriptor) -> str:
@@ -102,7 +129,21 @@ class _OnlyFiles:
             self.inner.emit(event)
 
 
-def _move(blobs: tuple[Descriptor, ...], source: Source, target: Target, reporter: Reporter, parallel: int) -> int:
+def _insisting(source: Source, target: Target) -> Put:
+    """Return how to write a blob to the target: once more where its bytes are wrong and another place has it too."""
+
+    def put(blob: Descriptor, stream: Source, progress: Progress) -> str:
+        while True:
+            try:
+                return target.put_blob(blob, stream, progress)
+            except IntegrityError:
+                if not (isinstance(source, Redundant) and source.distrust(blob)):
+                    raise
+
+    return put
+
+
+def _move(blobs: tuple[Descriptor, ...], source: Source, put: Put, reporter: Reporter, connections: Connections) -> int:
     stop = threading.Event()
     failures: list[BaseException] = []
 
@@ -119,7 +160,8 @@ def _move(blobs: tuple[Descriptor, ...], source: Source, target: Target, reporte
         proceed()
         reporter.emit(Started(blob.digest, label(blob), name(blob), blob.size))
         try:
-            why = target.put_blob(blob, source, progress)
+            with connections.one(proceed):
+                why = put(blob, source, progress)
         except BaseException as error:
             # The first to come is the reason; what follows it, mostly that the others were told to stop, is not.
             failures.append(error)
@@ -133,7 +175,7 @@ def _move(blobs: tuple[Descriptor, ...], source: Source, target: Target, reporte
 
     if len(blobs) <= 1:
         return sum(one(blob) for blob in blobs)
-    with ThreadPoolExecutor(max_workers=parallel) as pool:
+    with ThreadPoolExecutor(max_workers=connections.most) as pool:
         jobs = [pool.submit(one, blob) for blob in blobs]
         try:
             wait(jobs, return_when=FIRST_EXCEPTION)

@@ -108,11 +108,12 @@ class Manifest:
         artifact_type: str | None = None,
         annotations: Mapping[str, str] | None = None,
         subject: Descriptor | None = None,
+        media_type: str = media.OCI_MANIFEST,
     ) -> Self:
-        """Write an OCI manifest; the same arguments give the same bytes anywhere."""
+        """Write a manifest, OCI's unless told otherwise; the same arguments give the same bytes anywhere."""
         wire = _ManifestWire(
             schema_version=2,
-            media_type=media.OCI_MANIFEST,
+            media_type=media_type,
             artifact_type=artifact_type,
             config=config,
             layers=layers,
@@ -120,7 +121,7 @@ class Manifest:
             annotations=dict(annotations or {}),
         )
         raw = encode(wire)
-        return cls._of(raw, Digest.of(raw), media.OCI_MANIFEST, wire)
+        return cls._of(raw, Digest.of(raw), media_type, wire)
 
     @classmethod
     def _of(cls, raw: bytes, digest: Digest, media_type: str, wire: _ManifestWire) -> Self:
@@ -162,6 +163,12 @@ class Index:
     annotations: Mapping[str, str]
     artifact_type: str | None = None
     subject: Descriptor | None = None
+
+    @classmethod
+    def build(cls, manifests: tuple[Descriptor, ...]) -> Self:
+        """Write an OCI index; the same entries give the same bytes anywhere."""
+        raw = encode(_IndexWire(schema_version=2, media_type=media.OCI_INDEX, manifests=manifests))
+        return cls(raw=raw, digest=Digest.of(raw), media_type=media.OCI_INDEX, manifests=manifests, annotations={})
 
     @property
     def descriptor(self) -> Descriptor:

@@ -15,6 +15,7 @@ MANIFEST_TYPES = (OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_MANIFEST_LIST
 REF_NAME = "org.opencontainers.image.ref.name"
 TITLE = "org.opencontainers.image.title"
 CREATED = "org.opencontainers.image.created"
+REVISION = "org.opencontainers.image.revision"
 
 # ModelPack's keys for a layer's file; Docker Model Runner writes and reads them too.
 FILE_PATH = "org.cncf.model.filepath"
@@ -25,3 +26,6 @@ FILE_TYPE_UNTESTED = "org.cncf.model.file.mediatype.untested"
 SOURCE = "io.lading.source"
 REFERENCE = "io.lading.reference"
 PULLED = "io.lading.pulled"
+
+FORM = "io.lading.form"
+"""On an entry of an index that holds one model in several formats: which of them the entry is."""

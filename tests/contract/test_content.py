@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import random
 import threading
 import time
@@ -10,15 +12,19 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from archives import real_tar
+from archives import files, real_tar
 from sources import Memory, descriptor, ignore, manifest
 
 from lading.auth import Authorizer
-from lading.content import Piecewise
+from lading.content import Piecewise, Receiving
+from lading.convert.overlay import Elsewhere, Inside, Overlay, Wrapped
+from lading.convert.witness import Witness
 from lading.digest import Digest, VerifyingReader
 from lading.errors import IntegrityError, LadingError, NetworkError, NotFoundError, StoppedError
 from lading.events import Silent
+from lading.formats.archive import Wrapping
 from lading.manifest import Descriptor
+from lading.model import Member, Part, Role
 from lading.reference import Oci
 from lading.store import Store
 from lading.transport.archive import Archive, open_archive
@@ -199,6 +205,58 @@ class TargetContract(ABC):
         assert place.put_blob(descriptor(DATA), Memory(DATA), ignore) == ""
 
 
+class _Unnamed:
+    """Bytes that nobody has hashed yet; `right` is what their owner finds at the end."""
+
+    def __init__(self, data: bytes, *, size: int | None = None, right: bool = True) -> None:
+        self._data = data
+        self._right = right
+        self.name = "it"
+        self.size = len(data) if size is None else size
+        self.opened: list[int] = []
+
+    def open(self, offset: int, /) -> ByteReader:
+        self.opened.append(offset)
+        return io.BytesIO(self._data[offset:])
+
+    def finish(self) -> Digest:
+        if not self._right:
+            message = "other bytes"
+            raise IntegrityError(message)
+        return Digest.of(self._data)
+
+
+class ReceivingContract(ABC):
+    """What a Target must do that takes blobs before their digest is known."""
+
+    @pytest.fixture
+    @abstractmethod
+    def place(self, request: pytest.FixtureRequest) -> Any:
+        """Return an empty place."""
+
+    @pytest.mark.parametrize("data", [b"x", DATA], ids=["one byte", "three blocks"])
+    def test_a_stream_becomes_a_blob_under_the_digest_that_it_has(self, place: Any, data: bytes) -> None:
+        stream = _Unnamed(data)
+        told: list[int] = []
+        assert place.put_unnamed(stream, told.append) == Digest.of(data)
+        assert stream.opened == [0]
+        assert place.has(descriptor(data))
+        assert place.open(descriptor(data)).read(len(data)) is not None
+        assert told == sorted(told)
+        assert isinstance(place, Receiving)
+
+    def test_a_stream_that_its_owner_finds_wrong_is_never_there(self, place: Any) -> None:
+        with pytest.raises(IntegrityError, match="other bytes"):
+            place.put_unnamed(_Unnamed(DATA, right=False), ignore)
+        assert not place.has(descriptor(DATA))
+
+    @pytest.mark.parametrize("size", [len(DATA) - 1, len(DATA) + 1], ids=["longer", "shorter"])
+    def test_a_stream_of_another_length_than_it_said_is_never_there(self, place: Any, size: int) -> None:
+        with pytest.raises(LadingError):
+            place.put_unnamed(_Unnamed(DATA, size=size), ignore)
+        assert not place.has(descriptor(DATA))
+
+
 class ContentContract(SourceContract, TargetContract):
     """What a place that is both must do."""
 
@@ -238,7 +296,7 @@ class _Verified(Memory):
         return inner if offset else VerifyingReader(inner, "it", size=blob.size, digest=blob.digest)
 
 
-class TestStore(ContentContract):
+class TestStore(ContentContract, ReceivingContract):
     @pytest.fixture
     def place(self, tmp_path: Path) -> Store:
         return Store(tmp_path / "store")
@@ -253,6 +311,53 @@ class TestLayout(ContentContract):
         (tmp_path / "layout" / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}\n')
         (tmp_path / "layout" / "index.json").write_text('{"schemaVersion": 2, "manifests": []}\n')
         return Store(tmp_path / "layout", work=tmp_path / "work")
+
+
+class TestOverlay(SourceContract):
+    """What was made of blobs that lie in a store: put together, taken from a layer, packed or not, or from elsewhere."""
+
+    @pytest.fixture(params=["wrapped", "inside", "inside gzip", "small", "elsewhere", "as it is"])
+    def filled(self, tmp_path: Path, request: pytest.FixtureRequest) -> Overlay:
+        store = Store(tmp_path / "store")
+        overlay = Overlay(store)
+        for data in (SMALL, b"{}"):
+            store.put_bytes(data)
+        blob = descriptor(DATA)
+        if request.param == "wrapped":
+            head, raw, tail = DATA[:5000], DATA[5000:-700], DATA[-700:]
+            store.put_bytes(raw)
+            overlay.add(blob.digest, Wrapped("it", Wrapping("it", head, len(raw), tail), descriptor(raw), store))
+        elif request.param.startswith("inside"):
+            archive = files(("a", b"before"), ("it", DATA))
+            layer = gzip.compress(archive, 1) if "gzip" in request.param else archive
+            store.put_bytes(layer)
+            kind = "gzip" if "gzip" in request.param else "none"
+            member = Member("it", archive.index(DATA), len(DATA), kind)
+            overlay.add(blob.digest, Inside(Part(Role.WEIGHTS, "it", descriptor(layer), member), store))
+        elif request.param == "small":
+            overlay.write(DATA)
+        elif request.param == "elsewhere":
+            other = Store(tmp_path / "other")
+            other.put_bytes(DATA)
+            overlay.add(blob.digest, Elsewhere(blob, other))
+        else:
+            store.put_bytes(DATA)
+        store.put_bytes(manifest(DATA, SMALL).raw)
+        store.tag("1", manifest(DATA, SMALL))
+        return overlay
+
+
+class TestWitness(SourceContract):
+    """A source whose ranges were looked at before its streams are read."""
+
+    @pytest.fixture
+    def filled(self, tmp_path: Path) -> Witness:
+        store = Store(tmp_path / "store")
+        fill(store)
+        witness = Witness(store)
+        for offset in (0, 100, 1 << 20):
+            witness.ranges(descriptor(DATA)).read_at(offset, 1000)
+        return witness
 
 
 class TestWrittenArchive(TargetContract):
@@ -282,7 +387,7 @@ class TestReadArchive(SourceContract):
 
 
 @pytest.mark.integration
-class TestRegistry(ContentContract):
+class TestRegistry(ContentContract, ReceivingContract):
     """Debian's docker-registry, over HTTP."""
 
     @pytest.fixture

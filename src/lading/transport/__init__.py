@@ -79,7 +79,8 @@ def open_target(
         case refs.Archive("oci"):
             from lading.transport.archive_writer import ArchiveTarget  # noqa: PLC0415 - as above
 
-            return ArchiveTarget(Path(reference.path).expanduser()), reference.tag or "latest"
+            tag = reference.tag or "latest"
+            return ArchiveTarget(Path(reference.path).expanduser(), tag), tag
         case refs.Oci():
             msg = f"{reference} names a digest"
             raise UsageError(msg, hint="push to a tag; the digest follows from the content")

@@ -38,7 +38,7 @@ MAX_SMALL = 64 * 1024 * 1024
 MAX_FILES = 2048
 """Files taken from one repository; what a packed model may have, too."""
 
-REVISION = "org.opencontainers.image.revision"
+REVISION = media.REVISION
 """Where a manifest records the commit (image-spec, annotations.md)."""
 
 _BLOB = "application/octet-stream"

@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
+from lading.digest import VerifyingReader
+from lading.store.stream import LastingStream
+
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
@@ -13,11 +16,17 @@ if TYPE_CHECKING:
 
 
 class Feed:
-    """Reads a blob in order across several requests; opens it anew only where the order breaks."""
+    """Reads a blob in order across several requests; opens it anew only where the order breaks.
 
-    def __init__(self, source: Source, blob: Descriptor) -> None:
+    A source that breaks off is taken up where it did, while the request waits; `waiting` is called meanwhile and may
+    raise. Read from 0 the blob is verified, unless it is `unnamed`: then its digest stands for nothing.
+    """
+
+    def __init__(self, source: Source, blob: Descriptor, waiting: Progress, *, unnamed: bool = False) -> None:
         self._source = source
         self._blob = blob
+        self._waiting = waiting
+        self._unnamed = unnamed
         self.size = blob.size
         self._reader: ByteReader | None = None
         self._at = 0
@@ -26,7 +35,12 @@ class Feed:
         """Go to `offset`, where the next byte is read."""
         if self._reader is None or self._at != offset:
             self.close()
-            self._reader = self._source.open(self._blob, offset)
+            stream = LastingStream(self._source, self._blob, offset, self._waiting)
+            stream.open()
+            self._reader = stream
+            if not (offset or self._unnamed):
+                name = f"blob {self._blob.digest.short}"
+                self._reader = VerifyingReader(stream, name, size=self._blob.size, digest=self._blob.digest)
             self._at = offset
 
     def readinto(self, buffer: WriteableBuffer) -> int:

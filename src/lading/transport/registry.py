@@ -21,7 +21,7 @@ from lading.errors import (
 )
 from lading.http import Origin, RemoteFile, is_loopback
 from lading.http.ranges import check_range
-from lading.manifest import MAX_DOCUMENT, parse_document
+from lading.manifest import MAX_DOCUMENT, Descriptor, parse_document
 from lading.reference import DOCKER_HUB, is_registry_tag
 from lading.text import clean
 from lading.transport.habits import habits_of, too_large
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from lading.auth import Authorizer
-    from lading.content import ByteReader, Progress, RangeReader, Source
+    from lading.content import ByteReader, Progress, RangeReader, Source, Unnamed
     from lading.http import Client, Payload, Response
-    from lading.manifest import Descriptor, Document
+    from lading.manifest import Document
     from lading.reference import Oci
     from lading.transport.habits import Habits
 
@@ -44,6 +44,7 @@ _OK, _CREATED, _ACCEPTED, _PARTIAL = 200, 201, 202, 206
 _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 400, 401, 403, 404
 _UNSUPPORTED = (405, 501)
 _DELETED = (200, 202, 204)
+_BLOB = "application/octet-stream"
 _MAX_LISTING = 4 * 1024 * 1024
 _MAX_PAGES = 200
 _WARNING = re.compile(r'299 - "([^"]*)"')
@@ -198,6 +199,22 @@ class Registry:
         self._taken = self._taken if taken is None else taken
         self._absent.discard(blob.digest)
         return ""
+
+    def put_unnamed(self, stream: Unnamed, progress: Progress, /) -> Digest | None:
+        """Write bytes whose digest follows from them; None for a registry that is known to take none in chunks."""
+        if not self._habits.chunks:
+            return None
+        found: list[Digest] = []
+
+        def finish() -> Digest:
+            found[:] = [stream.finish()]
+            return found[0]
+
+        blob = Descriptor(media_type=_BLOB, digest=Digest.of(b""), size=stream.size)
+        upload = Upload(self, self.repository, blob, _UnnamedSource(stream), progress, finish=finish)
+        upload.run(None, chunk_size=self._chunk_size or stream.size, tries=self._client.tries)
+        self._absent.discard(found[0])
+        return found[0]
 
     def put_document(self, document: Document, tag: str | None, /) -> None:
         """Write a manifest or index, under a tag or only its digest; one with a subject is among its referrers then."""
@@ -422,6 +439,25 @@ class Registry:
 
     def _blob_path(self, blob: Descriptor) -> str:
         return f"/v2/{self.repository}/blobs/{blob.digest}"
+
+
+class _UnnamedSource:
+    """Bytes without a digest as the one blob of a source."""
+
+    def __init__(self, stream: Unnamed) -> None:
+        self._stream = stream
+
+    def document(self, name: str, /) -> Document:
+        """Raise NotFoundError."""
+        raise NotFoundError(name)
+
+    def open(self, _blob: Descriptor, /, offset: int = 0) -> ByteReader:
+        """Stream the bytes from `offset` on."""
+        return self._stream.open(offset)
+
+    def ranges(self, _blob: Descriptor, /) -> RangeReader:
+        """Raise NotFoundError: they are read once, in order."""
+        raise NotFoundError(self._stream.name)
 
 
 def _digest_of(name: str) -> Digest | None:

@@ -43,12 +43,17 @@ def next_page(links: Iterable[str], url: str) -> str | None:
     return None
 
 
-def told(tags: Sequence[str]) -> str:
-    """Name some tags in a sentence, numbers in them in their order: `1, 2, 10 and 4 more`, `1, 2 and 3`, `none`."""
-    tags = sorted(
+def in_order(tags: Iterable[str]) -> list[str]:
+    """Return tags as people sort them, numbers in them by their value: 2 before 10."""
+    return sorted(
         tags,
         key=lambda tag: [(part.zfill(_WIDEST), "") if part.isdecimal() else ("", part) for part in _PARTS.findall(tag)],
     )
+
+
+def told(tags: Sequence[str]) -> str:
+    """Name some tags in a sentence, numbers in them in their order: `1, 2, 10 and 4 more`, `1, 2 and 3`, `none`."""
+    tags = in_order(tags)
     if len(tags) > _NAMED:
         return f"{', '.join(tags[:_NAMED])} and {len(tags) - _NAMED} more"
     if len(tags) > 1:

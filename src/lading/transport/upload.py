@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, Self
 from urllib.parse import quote, urlsplit
 
+import msgspec
+
 from lading.errors import IntegrityError, LadingError, NetworkError
 from lading.http import join
 from lading.http.patience import RETRIED, asked_wait
 from lading.transport.pieces import Feed, Piece
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from lading.content import Progress, Source
+    from lading.digest import Digest
     from lading.http import Payload, Response
     from lading.manifest import Descriptor
 
@@ -100,7 +103,8 @@ class Upload:
     A source is opened anew, where the registry's part ends, after every break; memory stays
     constant. A blob read from its start is verified before its last block leaves; after a
     resumed break the registry's own check of the digest decides. `chunks` is false for a
-    registry that is known to take a blob in one request only.
+    registry that is known to take a blob in one request only. With `finish` the blob's digest
+    is unknown before, and what that returns once all is sent; such a blob goes in chunks.
     """
 
     def __init__(
@@ -112,14 +116,17 @@ class Upload:
         progress: Progress,
         *,
         chunks: bool = True,
+        finish: Callable[[], Digest] | None = None,
     ) -> None:
         self._chunks = chunks
+        self._finish = finish
+        self._told = 0
         self._sender = sender
         self._repository = repository
         self._blob = blob
         self._source = source
-        self._progress = progress
-        self._feed = Feed(source, blob)
+        self._hear = progress
+        self._feed = Feed(source, blob, lambda _done: self._hear(self._told), unnamed=finish is not None)
         self._name = f"blob {blob.digest.short}"
 
     def run(self, session: Session | None, *, chunk_size: int | None, tries: int) -> int | None:
@@ -157,6 +164,10 @@ class Upload:
                     return chunk_size
         finally:
             self._feed.close()
+
+    def _progress(self, done: int) -> None:
+        self._told = done
+        self._hear(done)
 
     def _start(self) -> Session:
         # A registry must hash with what it is told from the first byte on; sha256 goes without saying.
@@ -210,6 +221,9 @@ class Upload:
             if reached > done:
                 failed = 0
             done = reached
+        if self._finish is not None:
+            # Nothing is there yet: bytes that prove wrong now never were.
+            self._blob = msgspec.structs.replace(self._blob, digest=self._finish())
         with self._sender.send("PUT", session.closing(self._blob), body=b"", again=True) as response:
             self._check_end(response)
 

@@ -7,7 +7,8 @@ set -eu
 cd "$(dirname "$0")/.."
 
 # package:program
-wanted="docker-registry:docker-registry skopeo:skopeo umoci:umoci buildah:buildah apache2-utils:htpasswd curl:curl strace:strace"
+wanted="docker-registry:docker-registry skopeo:skopeo umoci:umoci buildah:buildah podman:podman runc:runc docker.io:dockerd
+zstd:zstd apache2-utils:htpasswd curl:curl strace:strace bubblewrap:bwrap"
 
 missing=""
 for pair in $wanted; do
@@ -38,6 +39,9 @@ if command -v apt-get >/dev/null 2>&1; then
     scripts/fetch_llama_server.sh .tools/llama ||
         echo "no llama-server was fetched; tests that need it are skipped, the embedded runtime is tested"
 fi
+
+scripts/peers.sh .tools ||
+    echo "oras-py and RamaLama could not be installed; tests that need them are skipped"
 
 scripts/tiny_models.sh .tools/tiny ||
     echo "no tiny models were made (see .tools/tiny/log); tests of other architectures are skipped"

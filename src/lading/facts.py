@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from lading.formats import gguf, safetensors
 from lading.formats.foreign import ENOUGH, hint_for
 from lading.formats.gguf import ArrayRef, read_array
 from lading.formats.shards import check_split, shard_sets
-from lading.model import ModelFacts, Role
+from lading.model import OPAQUE, ModelFacts, Role
 from lading.text import clean
 
 if TYPE_CHECKING:
@@ -160,10 +160,14 @@ def _scalar_text(value: Scalar) -> str:
 def read_facts(files: Sequence[HeaderFile], *, known: Mapping[str, GgufHeader] | None = None) -> ModelFacts:
     """Read the headers of a model's weights, wherever they lie, and return its facts.
 
-    `known` are GGUF headers read before, by file name, which are not read again. Besides weights only small files
+    Of a model that has checkpoints (`bin`) alone, only what its config.json says is known. `known` are GGUF headers read before, by file name, which are not read again. Besides weights only small files
     are opened (config.json, a chat template). Raises FormatError, naming the file, for weights that break their
     format's rules, and for files that are not the weights of one model.
     """
+    roles = {file.role for file in files}
+    if Role.BIN in roles and Role.WEIGHTS not in roles:
+        said = safetensors_facts((), _small(_named(files, "config.json")), _template(files))
+        return replace(said, format=OPAQUE, metadata={})
     weights = _in_order([file for file in files if file.role is Role.WEIGHTS])
     with closing(weights[0].open()) as first:
         head = first.read_at(0, ENOUGH)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from lading.digest import Digest
     from lading.manifest import Descriptor
 
+OPAQUE = "bin"
+"""The format of a model of which nothing but checkpoints is there: files that are kept and never opened."""
+
 _LICENCE = re.compile(r"licen[sc]e|copying|notice", re.IGNORECASE)
 _UNITS = (("Q", 10**15), ("T", 10**12), ("B", 10**9), ("M", 10**6), ("K", 10**3))
 _COUNT = re.compile(r"([0-9]{1,18})(\.[0-9]{1,18})?[ ]?([KMBTQ]?)", re.IGNORECASE | re.ASCII)
@@ -38,7 +41,7 @@ _DOC_SUFFIXES = {".md", ".txt", ".pdf", ".png", ".jpg", ".jpeg", ".svg", ".rst"}
 
 
 class Role(StrEnum):
-    """What a file is to its model."""
+    """What a file is to its model. `bin` is a checkpoint that is kept as it is, and never opened or run."""
 
     WEIGHTS = "weights"
     PROJECTOR = "projector"
@@ -51,6 +54,7 @@ class Role(StrEnum):
     TOKENIZER = "tokenizer"
     CONFIG = "config"
     DOC = "doc"
+    BIN = "bin"
     OTHER = "other"
 
 
@@ -100,7 +104,9 @@ class ModelFacts:
 
     `format` is gguf or safetensors; `parameters` counts weights; `file_type` is llama.cpp's name
     (Q4_K_M) or a dtype (BF16); `context_length` is what it was trained for, in tokens; `metadata` are
-    the header's scalars as text. `created` is the time (RFC 3339) that an artifact's config records.
+    the header's scalars as text. `created` is the time (RFC 3339) that an artifact's config records, `settings` how
+    its packager wants the model served, by the names of `runtime.settings` and unchecked, `annotations` what is said
+    of it beside.
     """
 
     format: str = ""
@@ -117,6 +123,8 @@ class ModelFacts:
     description: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
     created: str | None = None
+    settings: Mapping[str, object] = field(default_factory=dict, repr=False)
+    annotations: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +156,16 @@ def role_of(name: str) -> Role:
         return Role.LICENCE
     if base.startswith("tokenizer") or base in _TOKENIZER_FILES or suffix == ".tiktoken":
         return Role.TOKENIZER
-    return Role.CONFIG if suffix == ".json" else Role.DOC if suffix in _DOC_SUFFIXES else Role.OTHER
+    if suffix == ".json":
+        return Role.CONFIG
+    return Role.BIN if suffix == ".bin" else Role.DOC if suffix in _DOC_SUFFIXES else Role.OTHER
+
+
+def body(parts: Iterable[Part]) -> tuple[Part, ...]:
+    """Return what makes files a model: the weights, or where there are none, the checkpoints that are only kept."""
+    known = tuple(parts)
+    weights = tuple(part for part in known if part.role is Role.WEIGHTS)
+    return weights or tuple(part for part in known if part.role is Role.BIN)
 
 
 def _weights_role(base: str) -> Role:

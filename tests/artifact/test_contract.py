@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lading import media
-from lading.artifact import FORMATS, READ_ONLY, detect, docker, image, modelpack, named
+from lading.artifact import EVERY, FORMATS, RAW, detect, docker, modelpack, named
 from lading.artifact.format import MAX_METADATA, Format, Written
 from lading.artifact.layers import list_archives, plain_part, wrapped_part
 from lading.digest import Digest
@@ -29,7 +29,6 @@ WEIGHTS = {"docker": "application/vnd.docker.ai.gguf.v3", "modelpack": "applicat
 CONFIGS = {"docker": docker.CONFIG_V01, "modelpack": modelpack.CONFIG_TYPE}
 HELD = ("format", "architecture", "parameters", "file_type", "context_length", "metadata")
 HELD_OF_GGUF = (*HELD, "name", "vocabulary_size", "chat_template", "licence", "vendor", "description")
-WRITERS = (*FORMATS, image.ROW)
 DEEP = b'{"config":' + b"[" * 100_000
 
 
@@ -73,18 +72,18 @@ def reread(written: Written) -> tuple[Format, Model]:
     manifest = parse_document(written.manifest.raw, name="it", digest=written.manifest.digest)
     assert isinstance(manifest, Manifest)
     row = detect(manifest, "it")
-    assert [one.name for one in (*FORMATS, *READ_ONLY) if one.detect(manifest)] == [row.name]
+    assert [one.name for one in EVERY if one.detect(manifest)] == [row.name]
     model = row.read(manifest, written.config, list_archives(row.archives(manifest, written.config), WRAPS))
     return row, Model(tuple(filter(None, map(plain_part, model.parts))), model.facts)
 
 
-@pytest.fixture(params=WRITERS, ids=lambda row: row.name)
+@pytest.fixture(params=FORMATS, ids=lambda row: row.name)
 def writer(request: pytest.FixtureRequest) -> Format:
     found: Format = request.param
     return found
 
 
-@pytest.fixture(params=FORMATS, ids=lambda row: row.name)
+@pytest.fixture(params=RAW, ids=lambda row: row.name)
 def row(request: pytest.FixtureRequest) -> Format:
     found: Format = request.param
     return found
@@ -146,7 +145,7 @@ class TestEveryWriter:
     def test_digests_survive_the_voyage_through_any_other(self, writer: Format, model: Model) -> None:
         created = "2026-01-02T03:04:05Z"
         first = write(writer, model, created)
-        for other in WRITERS:
+        for other in FORMATS:
             _, read = reread(first)
             found, between = reread(write(other, read, read.facts.created))
             assert found is other
@@ -271,13 +270,13 @@ class TestEveryFormat:
 
 
 def test_formats_are_named_once() -> None:
-    assert [row.name for row in FORMATS] == ["docker", "modelpack"]
+    assert [row.name for row in FORMATS] == ["docker", "modelpack", "image"]
 
 
 def test_an_unknown_format_is_a_usage_error_that_names_the_known() -> None:
     with pytest.raises(UsageError, match="unknown format `zip`") as caught:
         named("zip")
-    assert caught.value.hint == "formats are docker, modelpack"
+    assert caught.value.hint == "formats are docker, modelpack, image, ollama"
 
 
 def test_an_artifact_that_is_no_model_is_refused_with_its_type(made: Callable[..., Manifest]) -> None:
@@ -301,7 +300,7 @@ def test_every_format_holds_any_files_in_any_roles(data: st.DataObject) -> None:
         for role, name in zip(roles, names, strict=True)
     )
     kind = data.draw(st.sampled_from(["gguf", "safetensors", "dduf", ""]))
-    for row in WRITERS:
+    for row in FORMATS:
         found, read = reread(write(row, Model(parts, ModelFacts(format=kind))))
         assert found is row
         assert {(part.role, part.name, part.blob.digest) for part in read.parts} == {

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 AI = "application/vnd.docker.ai."
 GGUF = AI + "gguf.v3"
-SCHEMA = "docker/model-config.schema.json"
+SCHEMA = str(Path(__file__).parents[2] / "docs/spec/docker-model-config.schema.json")
 READ, WRITE = docker.ROW.read, docker.ROW.write
 
 
@@ -180,15 +181,18 @@ class TestForeignArtifacts:
             ("projector", "model.mmproj"),
         ]
 
-    def test_several_projectors_and_templates_are_all_read(self, made: Callable[..., Manifest]) -> None:
-        mmproj, template = AI + "mmproj", AI + "chat.template.jinja"
-        many = made(docker.CONFIG_V01, (GGUF, {}), (mmproj, {}), (mmproj, {}), (template, {}), (template, {}))
-        assert names(READ(many, b"{}"))[1:] == [
-            ("projector", "model.mmproj"),
-            ("projector", "model-2.mmproj"),
-            ("template", "template.jinja"),
-            ("template", "template-2.jinja"),
-        ]
+    def test_several_projectors_are_all_read(self, made: Callable[..., Manifest]) -> None:
+        many = made(docker.CONFIG_V01, (GGUF, {}), (AI + "mmproj", {}), (AI + "mmproj", {}))
+        assert names(READ(many, b"{}"))[1:] == [("projector", "model.mmproj"), ("projector", "model-2.mmproj")]
+
+    def test_two_templates_are_refused_where_there_is_one_and_read_in_a_folder(
+        self, made: Callable[..., Manifest]
+    ) -> None:
+        template = AI + "chat.template.jinja"
+        layers: tuple[tuple[str, dict[str, str]], ...] = ((GGUF, {}), (template, {}), (template, {}))
+        with pytest.raises(FormatError, match="2 chat templates"):
+            READ(made(docker.CONFIG_V01, *layers), b"{}")
+        assert len(names(READ(made(docker.CONFIG_V02, *layers), b"{}"))) == 3
 
     def test_a_projector_in_a_folder_has_the_plain_type_of_a_gguf(self, made: Callable[..., Manifest]) -> None:
         folder = made(

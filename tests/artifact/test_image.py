@@ -234,9 +234,10 @@ class TestGgufPacker:
         with pytest.raises(FormatError, match=r"has no deep/m-00003-of-00003.gguf, which its config names"):
             read(files(*shards[:2]), run=run)
 
-    def test_a_shard_of_more_than_there_can_be_is_one_file(self) -> None:
+    def test_a_shard_of_more_than_there_can_be_misses_the_others(self) -> None:
         name = "m-00001-of-99999.gguf"
-        assert len(read(files((name, b"GGUF")), run={"Model": {"CmdParameterValue": name}}).parts) == 1
+        with pytest.raises(FormatError, match="has 99999 parts, of which"):
+            read(files((name, b"GGUF")), run={"Model": {"CmdParameterValue": name}})
 
     def test_a_file_that_a_later_layer_deleted_is_missed(self) -> None:
         with pytest.raises(FormatError, match=r"has no eyes.gguf, which its config names"):

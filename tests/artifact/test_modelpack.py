@@ -113,7 +113,8 @@ def test_element_types_go_by_the_names_of_modelpack(
     ("kind", "name", "role"),
     [
         ("weight.v1.raw", "a.gguf", Role.WEIGHTS),
-        ("weight.v1.raw", "a.bin", Role.WEIGHTS),
+        ("weight.v1.raw", "a.bin", Role.BIN),
+        ("weight.v1.raw", "a.dat", Role.WEIGHTS),
         ("weight.v1.raw", "mmproj-a.gguf", Role.PROJECTOR),
         ("weight.v1.raw", "adapter_model.safetensors", Role.ADAPTER),
         ("weight.v1.gguf", "a", Role.WEIGHTS),
@@ -198,7 +199,7 @@ class TestForeignArtifacts:
 
     def test_the_format_is_that_of_the_weights_when_nobody_says_it(self, made: Callable[..., Manifest]) -> None:
         config = (CNCF + "weight.config.v1.raw", {media.FILE_PATH: "config.json"})
-        for name, kind in (("a.SAFETENSORS", "safetensors"), ("a.gguf", "gguf"), ("a.bin", ""), ("a", "")):
+        for name, kind in (("a.SAFETENSORS", "safetensors"), ("a.gguf", "gguf"), ("a.bin", "bin"), ("a", "")):
             manifest = made(modelpack.CONFIG_TYPE, config, (WEIGHT, {media.FILE_PATH: name}))
             assert READ(manifest, b"{}").facts.format == kind
 
@@ -277,7 +278,7 @@ class TestPackedLayers:
         assert names(model) == [("weights", "story.gguf")]
 
     def test_the_type_of_a_single_files_layer_tells_its_role(self) -> None:
-        assert names(self.read(files(("a.bin", b"x")))) == [("weights", "a.bin")]
+        assert names(self.read(files(("a.dat", b"x")))) == [("weights", "a.dat")]
         assert names(self.read(files(("mmproj-a.gguf", b"x"), ("a.gguf", b"x")))) == [
             ("projector", "mmproj-a.gguf"),
             ("weights", "a.gguf"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import resource
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -87,6 +88,14 @@ def test_files_come_to_lie_under_their_names_for_reading_only(store: Store, put:
     assert found(folder) == FILES
     assert stat.S_IMODE((folder / "a.gguf").stat().st_mode) == 0o444
     assert left(store) == []
+
+
+def test_a_large_file_behind_a_small_one_is_read_on_from_the_same_stream(
+    store: Store, put: Callable[..., Manifest]
+) -> None:
+    named = {"chat_template.jinja": b"{{ messages }}", "z.gguf": b"GGUF" + random.Random(1).randbytes(8_000_000)}
+    manifest = put(car(named))
+    assert found(unpack(store, manifest.digest, read(store, manifest).parts, Silent())) == named
 
 
 def test_what_is_there_is_not_written_again(store: Store, put: Callable[..., Manifest]) -> None:

@@ -32,7 +32,7 @@ class CountingProxy:
     """A loopback proxy to `upstream` (host:port).
 
     `rate` is in bytes a second for all connections together, None for as fast as it goes. `asked` are the requests in
-    their order, `sent` the bytes of bodies by path.
+    their order, `sent` the bytes of bodies by path, and `received` those that clients sent.
     """
 
     def __init__(self, upstream: str, *, rate: int | None = None) -> None:
@@ -40,6 +40,7 @@ class CountingProxy:
         self.rate = rate
         self.asked: list[Request] = []
         self.sent: Counter[str] = Counter()
+        self.received: Counter[str] = Counter()
         self.lock = threading.Lock()
         self._free_at = 0.0
         self._server = Quiet(("127.0.0.1", 0), type("Counting", (_Handler,), {"proxy": self}))
@@ -54,6 +55,12 @@ class CountingProxy:
         """The bytes of blobs that were sent."""
         with self.lock:
             return sum(count for path, count in self.sent.items() if "/blobs/" in path)
+
+    @property
+    def uploaded_bytes(self) -> int:
+        """The bytes of blobs that came from clients."""
+        with self.lock:
+            return sum(count for path, count in self.received.items() if "/blobs/" in path)
 
     def fetched(self, digest: str) -> list[int]:
         """Return from which byte on a blob was asked for, each time."""
@@ -87,7 +94,10 @@ class _Handler(Handler):
         upstream = HTTPConnection(self.proxy.upstream, timeout=20)
         try:
             headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP}
-            upstream.request(self.command, self.path, headers=headers)
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            with self.proxy.lock:
+                self.proxy.received[self.path.partition("?")[0]] += len(body)
+            upstream.request(self.command, self.path, body=body or None, headers=headers)
             with upstream.getresponse() as said:
                 self._pass_on(said)
         except OSError:
@@ -108,4 +118,4 @@ class _Handler(Handler):
             with self.proxy.lock:
                 self.proxy.sent[self.path] += len(block)
 
-    do_GET = do_HEAD = _serve  # noqa: N815 - http.server's names
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815 - http.server's names

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from contextlib import closing
 from typing import TYPE_CHECKING, Protocol
 
 from lading.artifact.layers import Walk, archive_of
@@ -40,6 +41,15 @@ def open_part(part: Part, source: Source) -> ByteReader:
     if part.member.compression == Compression.NONE:
         return FileReader(source.open(part.blob, part.member.offset), part)
     return FileReader(_walk_to(part, part.member, source), part)
+
+
+def read_part(part: Part, source: Source, limit: int) -> bytes:
+    """Return a part's small file whole, as `open_part` streams it; raises FormatError above `limit` bytes."""
+    if part.size > limit:
+        msg = f"{part.name} has {part.size} bytes where at most {limit} are expected"
+        raise FormatError(msg, hint="it is not what its name or media type says")
+    with closing(open_part(part, source)) as reader:
+        return b"".join(iter(lambda: reader.read(limit) or b"", b""))
 
 
 class _Readable(Protocol):
@@ -93,9 +103,13 @@ class _Head:
 
 
 class FileReader(io.RawIOBase):
-    """The bytes of a part's file, from a stream that stands at its first; raises IntegrityError where there are fewer."""
+    """The bytes of a part's file, from a stream that stands at its first; raises IntegrityError where there are fewer.
 
-    def __init__(self, inner: _Readable, part: Part) -> None:
+    The stream is closed with it, unless `keep` says that it goes on after the file.
+    """
+
+    def __init__(self, inner: _Readable, part: Part, *, keep: bool = False) -> None:
+        self._keep = keep
         self._inner = inner
         self._name = part.name
         self._left = part.size
@@ -116,7 +130,7 @@ class FileReader(io.RawIOBase):
 
     def close(self) -> None:
         """Close the layer's stream."""
-        if not self.closed:
+        if not self.closed and not self._keep:
             self._inner.close()
         super().close()
 

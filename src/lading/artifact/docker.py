@@ -7,6 +7,7 @@ config for ModelPack, and no `files` list. The archives of folders that it wrote
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import msgspec
 
 from lading import media
 from lading.artifact.format import (
+    CONTEXT,
     PARAMETERS,
     ROLE,
     Format,
@@ -24,14 +26,19 @@ from lading.artifact.format import (
     held,
     layer,
     refuse_packed,
+    said_annotations,
+    told,
+    told_annotations,
     with_diff_ids,
+    with_said,
 )
-from lading.artifact.layers import Archive, check_packed, files_of, part_of
+from lading.artifact.layers import Archive, check_files, files_of, part_of
 from lading.errors import FormatError
 from lading.formats.archive import Compression
 from lading.formats.shards import shard_of
 from lading.manifest import Descriptor, Manifest
-from lading.model import Model, ModelFacts, Part, Role, check_names, human_count, parse_count, role_of
+from lading.model import Model, ModelFacts, Part, Role, body, check_names, human_count, parse_count, role_of
+from lading.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,6 +73,7 @@ _FIXED_NAMES = {
     Role.LICENCE: ("LICENSE", ""),
 }
 _MAX_CONTEXT = 2**31 - 1
+_WISH = "ctx_size"
 
 
 class _Descriptor(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -133,8 +141,12 @@ def _read(manifest: Manifest, raw: bytes, listing: Listing) -> Model:
     for archive in archives.values():
         parts += (part_of(archive, entry, role_of(entry.name), entry.name) for entry in files_of(archive, listing))
     check_names((part.name for part in parts), "the Docker model")
-    check_packed(parts, "the Docker model")
-    if not any(part.role is Role.WEIGHTS for part in parts):
+    check_files(parts, "the Docker model")
+    templates = [part.name for part in parts if part.role is Role.TEMPLATE]
+    if len(templates) > 1 and manifest.config.media_type == CONFIG_V01:
+        msg = f"the Docker model has {len(templates)} chat templates: {clean(', '.join(templates))[:80]}"
+        raise FormatError(msg, hint="its format has one; nothing says which of them is meant")
+    if not body(parts):
         msg = "the Docker model has no weights layer"
         raise FormatError(msg, hint="it is no model, or of a kind that is not known here")
     return Model(tuple(parts), _facts(manifest, config))
@@ -172,18 +184,27 @@ def _default_name(role: Role, kind: str | None, count: int, total: int) -> str:
 
 def _facts(manifest: Manifest, said: _ReadConfig) -> ModelFacts:
     config = said.config
-    context = config.context_size or 0
-    return described(
+    facts = described(
         ModelFacts(
             format=config.format,
             architecture=config.architecture or None,
             parameters=annotated(manifest.annotations, PARAMETERS) or parse_count(config.parameters),
             file_type=config.quantization or None,
-            context_length=context if 0 < context <= _MAX_CONTEXT else None,
             metadata=config.gguf or config.safetensors or config.diffusers or {},
             created=said.descriptor.created if said.descriptor else None,
+            **told(manifest),
         )
     )
+    facts = with_said(facts, manifest, "Docker model")
+    size = config.context_size or 0
+    size = size if 0 < size <= _MAX_CONTEXT else 0
+    if _WISH in facts.settings:
+        return replace(facts, context_length=annotated(manifest.annotations, CONTEXT))
+    trained = annotated(facts.metadata, f"{facts.architecture}.context_length")
+    # `docker model package --context-size` writes a wish where the model's own context stands without one.
+    if size and trained and size != trained:
+        return replace(facts, context_length=trained, settings={**facts.settings, _WISH: size})
+    return replace(facts, context_length=size or None)
 
 
 def _write(model: Model, created: str | None) -> Written:
@@ -191,7 +212,8 @@ def _write(model: Model, created: str | None) -> Written:
     plain = _is_plain(model)
     parts = sorted(model.parts, key=lambda part: (_V01_ORDER.index(part.role) if plain else 0, part.name))
     layers = tuple(_layer(part, facts.format) for part in parts)
-    context = facts.context_length or 0
+    trained, wished = facts.context_length or 0, facts.settings.get(_WISH)
+    context = wished if isinstance(wished, int) else trained
     metadata = held(facts.metadata)
     config = _Config(
         config=_ModelConfig(
@@ -199,7 +221,7 @@ def _write(model: Model, created: str | None) -> Written:
             quantization=facts.file_type or "",
             parameters=human_count(facts.parameters) if facts.parameters else "",
             architecture=facts.architecture or "",
-            size=_human_size(sum(part.blob.size for part in model.of(Role.WEIGHTS)), facts.format),
+            size=_human_size(sum(part.size for part in body(model.parts)), facts.format),
             gguf=metadata if facts.format == "gguf" else None,
             safetensors=metadata if facts.format == "safetensors" else None,
             # Model Runner reads 32 bits, and nothing of a config that has more.
@@ -209,7 +231,11 @@ def _write(model: Model, created: str | None) -> Written:
         rootfs=_RootFs(diff_ids=tuple(blob.digest for blob in layers)),
     )
     raw = msgspec.json.encode(config, enc_hook=str)
-    annotations = {PARAMETERS: str(facts.parameters)} if facts.parameters else {}
+    annotations = said_annotations(facts) | told_annotations(facts)
+    if facts.parameters:
+        annotations[PARAMETERS] = str(facts.parameters)
+    if trained and _WISH in facts.settings:
+        annotations[CONTEXT] = str(trained)
     media_type = CONFIG_V01 if plain else CONFIG_V02
     return Written(Manifest.build(Descriptor.of(raw, media_type), layers, annotations=annotations), raw)
 

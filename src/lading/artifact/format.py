@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import msgspec
 
@@ -12,7 +12,8 @@ from lading import media
 from lading.artifact.layers import EMPTY
 from lading.digest import Digest
 from lading.errors import FormatError
-from lading.manifest import MAX_DOCUMENT
+from lading.manifest import MAX_DOCUMENT, Platform
+from lading.model import ModelFacts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from lading.artifact.layers import Archive, Listing
     from lading.formats.archive import Wrapping
     from lading.manifest import Descriptor, Manifest
-    from lading.model import Model, ModelFacts, Part
+    from lading.model import Model, Part
+
+OURS = "io.lading."
+"""How the annotations begin that lading writes where nobody else has a key."""
 
 ROLE = "io.lading.role"
 """Layer annotation, written only where the format's own types would be read as another role."""
@@ -34,20 +38,34 @@ CONTEXT = "io.lading.context-length"
 METADATA = "io.lading.metadata"
 """Manifest annotation, likewise: the header's scalars as a JSON object of strings."""
 
+SETTINGS = "io.lading.settings"
+"""Manifest annotation: how the packager wants the model served, as a JSON object; `runtime.settings` has the names."""
+
 MAX_METADATA = 256 * 1024
 """Characters of header metadata that an artifact carries; models have some thousands, mostly chat template."""
 
+PLATFORMS = (Platform(architecture="amd64", os="linux"), Platform(architecture="arm64", os="linux"))
+"""For which platforms a model is written where a form names one: an engine takes only an image for its own."""
+
+_TOLD = ("name", "licence", "vendor", "description")
 _PACKED = re.compile(r"[-./+](?:tar|t?gz(?:ip)?|zstd?)(?=[.+;]|$)")
 _NUMBER = re.compile(r"[0-9]{1,18}")
 _Config = TypeVar("_Config", bound=msgspec.Struct)
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A model in a format: the manifest, and the bytes of the config blob it names."""
+    """A model in a format: the manifest, and the bytes of the config blob it names.
+
+    `blobs` are small layers of the format's own making, to be put beside the config. `left_out` says, a sentence each,
+    what of the model the format cannot hold at all.
+    """
 
     manifest: Manifest
     config: bytes
+    blobs: tuple[bytes, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 def no_archives(_manifest: Manifest, _config: bytes) -> tuple[Archive, ...]:
@@ -61,7 +79,9 @@ class Format:
 
     `parse` takes the manifest, its config's bytes and what is in those layers that `archives` names; `write` takes a
     model and the time to record (RFC 3339), if any, and gives the same bytes anywhere. Where a layer is not the file
-    itself, `wrap` takes a file's name and size and says what makes it one; `write` then wants wrapped parts.
+    itself, `wrap` takes a file's name and size and says what makes it one; `write` then wants wrapped parts. Where a
+    manifest is of one platform, `write_for` takes that too, and `write` writes for the first of `PLATFORMS`;
+    `write_upon` takes the manifest and config of an image that the model is put upon.
     """
 
     name: str
@@ -70,6 +90,8 @@ class Format:
     write: Callable[[Model, str | None], Written]
     archives: Callable[[Manifest, bytes], tuple[Archive, ...]] = no_archives
     wrap: Callable[[str, int], Wrapping] | None = None
+    write_for: Callable[[Model, str | None, Platform], Written] | None = None
+    write_upon: Callable[[Manifest, bytes, Model, str | None], Written] | None = None
 
     def read(self, manifest: Manifest, config: bytes, listing: Listing = EMPTY) -> Model:
         """Return the model; raises FormatError for what breaks the format's rules, and for archives not in `listing`."""
@@ -148,16 +170,53 @@ def metadata_annotation(facts: ModelFacts) -> dict[str, str]:
     return {METADATA: msgspec.json.encode(metadata).decode()} if metadata else {}
 
 
+def said_annotations(facts: ModelFacts) -> dict[str, str]:
+    """Return the annotations that every format writes: those that the packager gave, and the settings."""
+    settings = msgspec.json.encode(dict(facts.settings), order="sorted").decode()
+    return {**facts.annotations, **({SETTINGS: settings} if facts.settings else {})}
+
+
+def told_annotations(facts: ModelFacts) -> dict[str, str]:
+    """Return the words on a model for which some configs have no place, unless the header's scalars say them already."""
+    implied = described(ModelFacts(metadata=held(facts.metadata)))
+    words = {fact: getattr(facts, fact) for fact in _TOLD}
+    return {f"{OURS}{fact}": text for fact, text in words.items() if text and text != getattr(implied, fact)}
+
+
+def told(manifest: Manifest) -> _Told:
+    """Return the words that `told_annotations` wrote."""
+    name, licence, vendor, description = (manifest.annotations.get(f"{OURS}{fact}") or None for fact in _TOLD)
+    return _Told(name=name, licence=licence, vendor=vendor, description=description)
+
+
+class _Told(TypedDict):
+    name: str | None
+    licence: str | None
+    vendor: str | None
+    description: str | None
+
+
+def with_said(facts: ModelFacts, manifest: Manifest, name: str) -> ModelFacts:
+    """Fill in what stands in a manifest's annotations whatever the format; raises FormatError, naming that."""
+    said = {key: text for key, text in manifest.annotations.items() if not key.startswith(OURS)}
+    settings = _object(manifest, SETTINGS, name, dict[str, object])
+    return replace(facts, settings={**facts.settings, **settings}, annotations=said)
+
+
 def read_metadata(manifest: Manifest, name: str) -> dict[str, str]:
     """Return the header metadata that a manifest's annotation holds; raises FormatError, naming the format."""
-    text = manifest.annotations.get(METADATA)
+    return _object(manifest, METADATA, name, dict[str, str])
+
+
+def _object(manifest: Manifest, key: str, name: str, kind: type[dict[str, _Value]]) -> dict[str, _Value]:
+    text = manifest.annotations.get(key)
     if text is None:
         return {}
     try:
-        return msgspec.json.decode(text, type=dict[str, str])
+        return msgspec.json.decode(text, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        msg = f"the annotation {METADATA} of the {name} is malformed: {error}"
-        raise FormatError(msg, hint="it is a JSON object of strings where lading has written it") from error
+        msg = f"the annotation {key} of the {name} is malformed: {error}"
+        raise FormatError(msg, hint="it is a JSON object where lading has written it") from error
 
 
 def held(metadata: Mapping[str, str]) -> dict[str, str]:

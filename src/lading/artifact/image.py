@@ -18,6 +18,7 @@ from lading.artifact.changesets import files_in_image
 from lading.artifact.format import (
     CONTEXT,
     PARAMETERS,
+    PLATFORMS,
     ROLE,
     Format,
     Written,
@@ -27,15 +28,17 @@ from lading.artifact.format import (
     layer,
     metadata_annotation,
     read_metadata,
+    said_annotations,
     with_diff_ids,
+    with_said,
 )
-from lading.artifact.layers import Archive, check_packed, part_of
+from lading.artifact.layers import Archive, check_files, part_of
 from lading.digest import Digest
 from lading.errors import FormatError
 from lading.formats.archive import Compression, wrap
 from lading.formats.shards import shard_of
-from lading.manifest import Descriptor, Manifest, Platform
-from lading.model import Model, ModelFacts, Part, Role, check_names, parse_count, role_of
+from lading.manifest import Descriptor, Manifest
+from lading.model import OPAQUE, Model, ModelFacts, Part, Role, body, check_names, parse_count, role_of
 from lading.text import clean
 
 if TYPE_CHECKING:
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
     from lading.artifact.layers import Listing
     from lading.formats.archive import Entry, Wrapping
+    from lading.manifest import Platform
 
 FOLDER = "models/"
 """Where KServe, RamaLama and we look for a model's files in an image."""
@@ -65,13 +69,11 @@ _FILE_TYPE = "io.lading.file-type"
 _LICENCE = "org.opencontainers.image.licenses"
 _VENDOR = "org.opencontainers.image.vendor"
 _DESCRIPTION = "org.opencontainers.image.description"
-_KINDS = ("gguf", "safetensors")
+_KINDS = ("gguf", "safetensors", OPAQUE)
 _SUFFIXES = {Compression.NONE: "", Compression.GZIP: "+gzip", Compression.ZSTD: "+zstd"}
 _MAX_SHARDS = 1000
 _MAX_COUNT = 2**63 - 1
 _THING = "the model in the image"
-ANYWHERE = Platform(architecture="amd64", os="linux")
-"""The platform an image names when nobody asks for another; a config must name one, and files run nowhere."""
 
 
 class _Packed(msgspec.Struct, frozen=True, rename="pascal", kw_only=True):
@@ -166,11 +168,11 @@ def _read(manifest: Manifest, raw: bytes, listing: Listing) -> Model:
     if missing := next((path for path in told if path not in {part.name for part in parts}), None):
         msg = f"the image has no {clean(missing)[:80]}, which its config names"
         raise FormatError(msg, hint="it was not written whole")
-    if len(parts) == 1 and parts[0].role in (Role.OTHER, Role.DOC):
+    if len(parts) == 1 and parts[0].role in (Role.OTHER, Role.DOC, Role.BIN):
         parts = (replace(parts[0], role=Role.WEIGHTS),)  # one file without a telling name: its header tells
     check_names((part.name for part in parts), _THING)
-    check_packed(parts, _THING)
-    if not any(part.role is Role.WEIGHTS for part in parts):
+    check_files(parts, _THING)
+    if not body(parts):
         msg = "the image holds no model: there are no weights under /models"
         raise FormatError(msg, hint="images made as KServe, RamaLama or GGUF Packer make them are read")
     return Model(parts, _facts(manifest, config, run, parts))
@@ -199,10 +201,10 @@ def _facts(manifest: Manifest, config: _ReadConfig, run: _Run, parts: tuple[Part
     # OCI's own labels may come from a base image; only beside ours do they speak of the model.
     ours = said if _FORMAT in said else {}
     packed = run.model or _Packed()
-    weights = next(part.name for part in parts if part.role is Role.WEIGHTS)
+    weights = body(parts)[0].name
     suffix = PurePosixPath(weights).suffix.lower().removeprefix(".")
     count = annotated(said, PARAMETERS) or packed.parameters or parse_count(said.get("gguf.model.parameters", ""))
-    return described(
+    facts = described(
         ModelFacts(
             format=ours.get(_FORMAT) or (suffix if suffix in _KINDS else ""),
             architecture=said.get(_ARCHITECTURE) or packed.architecture or said.get("gguf.model.architecture") or None,
@@ -217,6 +219,7 @@ def _facts(manifest: Manifest, config: _ReadConfig, run: _Run, parts: tuple[Part
             created=config.created or None,
         )
     )
+    return with_said(facts, manifest, "image")
 
 
 def _wrap(name: str, size: int) -> Wrapping:
@@ -224,7 +227,7 @@ def _wrap(name: str, size: int) -> Wrapping:
 
 
 def _write(model: Model, created: str | None) -> Written:
-    return write(model, created, ANYWHERE)
+    return write(model, created, PLATFORMS[0])
 
 
 def write(model: Model, created: str | None, platform: Platform) -> Written:
@@ -276,12 +279,15 @@ def write_upon(base: Manifest, base_config: bytes, model: Model, created: str | 
 
 def _written(config: bytes, layers: tuple[Descriptor, ...], facts: ModelFacts) -> Written:
     described_by = Descriptor.of(config, media.OCI_CONFIG)
-    return Written(Manifest.build(described_by, layers, annotations=metadata_annotation(facts)), config)
+    return Written(
+        Manifest.build(described_by, layers, annotations=said_annotations(facts) | metadata_annotation(facts)), config
+    )
 
 
 def _in_order(model: Model) -> list[Part]:
     # What changes least stands lowest, as in any image.
-    return sorted(model.parts, key=lambda part: (part.role is not Role.WEIGHTS, part.name))
+    below = body(model.parts)
+    return sorted(model.parts, key=lambda part: (part not in below, part.name))
 
 
 def _step(part: Part) -> str:
@@ -309,4 +315,4 @@ def _layer(part: Part) -> Descriptor:
     return msgspec.structs.replace(blob, annotations={**blob.annotations, **digest})
 
 
-ROW = Format("image", _detect, _read, _write, _archives, _wrap)
+ROW = Format("image", _detect, _read, _write, _archives, _wrap, write, write_upon)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, NoReturn
 import msgspec
 
 from lading.artifact.format import Format, decode_config, described
-from lading.artifact.layers import Archive, check_packed, files_of, part_of
+from lading.artifact.layers import Archive, check_files, files_of, part_of
 from lading.digest import Digest
 from lading.errors import FormatError, UsageError
 from lading.formats.archive import Compression
-from lading.model import Model, ModelFacts, Part, Role, check_names, role_of
+from lading.model import OPAQUE, Model, ModelFacts, Part, Role, body, check_names, role_of
 from lading.text import clean
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ CONFIG_TYPE = _KIT + "config.v1+json"
 _LAYER = re.compile(re.escape(_KIT) + r"(?P<kind>[a-z]{1,20})\.v1\.tar(?:\+(?P<packed>gzip|zstd))?", re.ASCII)
 _COMPRESSIONS = {None: Compression.NONE, "gzip": Compression.GZIP, "zstd": Compression.ZSTD}
 _MODEL, _PART, _DOCS = "model", "modelpart", "docs"
-_WEIGHT_ROLES = (Role.WEIGHTS, Role.PROJECTOR, Role.ADAPTER, Role.DRAFTER)
+_WEIGHT_ROLES = (Role.WEIGHTS, Role.PROJECTOR, Role.ADAPTER, Role.DRAFTER, Role.BIN)
 _ADAPTER_TYPES = {"lora", "adapter", "qlora"}
-_KINDS = ("gguf", "safetensors")
+_KINDS = ("gguf", "safetensors", OPAQUE)
 _THING = "the ModelKit"
 
 
@@ -105,8 +105,8 @@ def _read(manifest: Manifest, raw: bytes, listing: Listing) -> Model:
             role = Role.ADAPTER if entry.name in adapters else _role(kind, entry.name, _plain(said.path))
             parts.append(part_of(archive, entry, role, entry.name))
     check_names((part.name for part in parts), _THING)
-    check_packed(parts, _THING)
-    weights = next((part for part in parts if part.role is Role.WEIGHTS), None)
+    check_files(parts, _THING)
+    weights = next(iter(body(parts)), None)
     if weights is None:
         other = f": it stands for the one of {clean(said.path)[:80]}" if said.path else ""
         msg = f"{_THING} has no model of its own{other}"

@@ -23,8 +23,9 @@ from lading.formats.archive import (
     decompressed,
     read_entries,
 )
+from lading.formats.shards import shard_sets
 from lading.manifest import Descriptor
-from lading.model import Member, Part
+from lading.model import Member, Part, Role
 from lading.text import clean
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from lading.content import ByteReader, Source
     from lading.digest import Digest
     from lading.formats.archive import Wrapping
-    from lading.model import Role
 
 LOOK = 8 * 1024 * 1024
 """Bytes of a compressed layer, uncompressed, that are looked at where it is not to be fetched whole."""
@@ -144,11 +144,11 @@ def plain_part(part: Part) -> Part | None:
     return Part(part.role, part.name, blob)
 
 
-def check_packed(parts: Sequence[Part], thing: str) -> None:
-    """Hold packed files to what can be unpacked side by side on every machine; raises FormatError.
+def check_files(parts: Sequence[Part], thing: str) -> None:
+    """Hold a model's files to what can lie side by side on every machine, and be a whole model; raises FormatError.
 
-    There are no more than `MAX_FILES`, and no two names differ by case or accents only, which some file systems cannot
-    tell apart.
+    No more than `MAX_FILES` are packed, no two names differ by case or accents only, which some file systems cannot tell
+    apart, and no shard of the weights is missing.
     """
     if sum(part.member is not None for part in parts) > MAX_FILES:
         raise too_many(thing)
@@ -158,9 +158,10 @@ def check_packed(parts: Sequence[Part], thing: str) -> None:
         for depth in range(1, len(segments) + 1):
             name = "/".join(segments[:depth])
             folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-            if part.member and (other := seen.setdefault(folded, name)) != name:
+            if (other := seen.setdefault(folded, name)) != name:
                 msg = f"{thing} has {clean(other)[:_SHOWN]} and {clean(name)[:_SHOWN]}, which differ by case or accents only"
-                raise FormatError(msg, hint="unpacked they would be one file on some disks")
+                raise FormatError(msg, hint="they would be one file on some disks")
+    shard_sets(part.name for part in parts if part.role is Role.WEIGHTS)
 
 
 def too_many(thing: str) -> FormatError:

@@ -26,13 +26,15 @@ from lading.artifact.format import (
     metadata_annotation,
     read_metadata,
     refuse_packed,
+    said_annotations,
     with_diff_ids,
+    with_said,
 )
-from lading.artifact.layers import Archive, check_packed, files_of, part_of
+from lading.artifact.layers import Archive, check_files, files_of, part_of
 from lading.errors import FormatError
 from lading.formats.archive import Compression
 from lading.manifest import Descriptor, Manifest
-from lading.model import Model, ModelFacts, Part, Role, check_names, human_count, parse_count, role_of
+from lading.model import OPAQUE, Model, ModelFacts, Part, Role, body, check_names, human_count, parse_count, role_of
 
 if TYPE_CHECKING:
     from lading.artifact.layers import Listing
@@ -58,7 +60,8 @@ _NAME_KEYS = (media.FILE_PATH, "org.cnai.model.filepath", media.TITLE)
 _FILE_METADATA_KEYS = (media.FILE_METADATA, "org.cnai.model.file.metadata+json")
 # tar's types of regular files, as the number that ModelPack means and as the character that RamaLama writes.
 _REGULAR = (0, ord("0"))
-_WEIGHT_ROLES = (Role.WEIGHTS, Role.PROJECTOR, Role.ADAPTER, Role.DRAFTER)
+_WEIGHT_ROLES = (Role.WEIGHTS, Role.PROJECTOR, Role.ADAPTER, Role.DRAFTER, Role.BIN)
+_KINDS = ("gguf", "safetensors", OPAQUE)
 _CODE_SUFFIXES = (".py", ".sh", ".ipynb")
 # ModelPack's names for element types; one that is not here is written as it is.
 _PRECISIONS = {
@@ -161,16 +164,16 @@ def _read(manifest: Manifest, raw: bytes, listing: Listing) -> Model:
     for blob in manifest.layers:
         archive = archives.get(blob.digest)
         parts += _packed_parts(archive, listing) if archive else (_part(blob),)
-    check_packed(parts, "the ModelPack artifact")
+    check_files(parts, "the ModelPack artifact")
     check_names((part.name for part in parts), "the ModelPack artifact")
-    weights = next((part for part in parts if part.role is Role.WEIGHTS), None)
+    weights = next(iter(body(parts)), None)
     if weights is None:
         msg = "the ModelPack artifact has no weights layer"
         raise FormatError(msg, hint="it is no model, or of a kind that is not known here")
     said, about = config.config, config.descriptor
     suffix = PurePosixPath(weights.name).suffix.lower().removeprefix(".")
     facts = ModelFacts(
-        format=said.format or (suffix if suffix in ("gguf", "safetensors") else ""),
+        format=said.format or (suffix if suffix in _KINDS else ""),
         architecture=said.architecture or None,
         name=about.name or None,
         parameters=annotated(manifest.annotations, PARAMETERS) or parse_count(said.param_size or ""),
@@ -182,7 +185,7 @@ def _read(manifest: Manifest, raw: bytes, listing: Listing) -> Model:
         metadata=read_metadata(manifest, "ModelPack artifact"),
         created=about.created_at or None,
     )
-    return Model(parts, described(facts))
+    return Model(parts, with_said(described(facts), manifest, "ModelPack artifact"))
 
 
 def _part(blob: Descriptor) -> Part:
@@ -267,7 +270,7 @@ def _write(model: Model, created: str | None) -> Written:
         modelfs=_ModelFs("layers", tuple(blob.digest for blob in layers)),
     )
     raw = msgspec.json.encode(config, enc_hook=str)
-    annotations = metadata_annotation(facts)
+    annotations = said_annotations(facts) | metadata_annotation(facts)
     if facts.context_length:
         annotations[CONTEXT] = str(facts.context_length)
     if facts.parameters:

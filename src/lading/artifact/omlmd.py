@@ -10,7 +10,7 @@ import msgspec
 from lading import media
 from lading.artifact.format import Format, decode_config, described, refuse_packed
 from lading.errors import FormatError, UsageError
-from lading.model import Model, ModelFacts, Part, Role, check_names, role_of
+from lading.model import OPAQUE, Model, ModelFacts, Part, Role, body, check_names, role_of
 
 if TYPE_CHECKING:
     from lading.artifact.layers import Listing
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 CONFIG_TYPE = "application/x-config"
 MODEL_TYPE = "application/x-mlmodel"
-_KINDS = ("gguf", "safetensors")
-_WEIGHT_ROLES = (Role.WEIGHTS, Role.PROJECTOR, Role.ADAPTER)
+_KINDS = ("gguf", "safetensors", OPAQUE)
+_WEIGHT_ROLES = (Role.WEIGHTS, Role.PROJECTOR, Role.ADAPTER, Role.BIN)
 
 
 class _Metadata(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +39,7 @@ def _read(manifest: Manifest, raw: bytes, _listing: Listing) -> Model:
     said = decode_config(raw, _Metadata, "omlmd")
     parts = tuple(map(_part, manifest.layers))
     check_names((part.name for part in parts), "the omlmd artifact")
-    weights = next((part for part in parts if part.role is Role.WEIGHTS), None)
+    weights = next(iter(body(parts)), None)
     if weights is None:
         msg = "the omlmd artifact has no weights layer"
         raise FormatError(msg, hint="it is an adapter or a projector alone, and no model")

@@ -92,7 +92,7 @@ def _unpack_layer(store: Store, files: Unpacked, parts: Sequence[Part], reporter
         for entry in walk:
             if entry.name in wanted:
                 part = wanted.pop(entry.name)
-                _write(files, part, FileReader(walk, part), reporter)
+                _write(files, part, FileReader(walk, part, keep=True), reporter)
     if wanted:
         msg = f"{archive.name} lacks {min(wanted)}"
         raise IntegrityError(msg, hint="`lading verify` tells what else is damaged; pull the model again")

@@ -38,6 +38,7 @@ docs: setup ## Build the documentation into site/
 reference: setup ## Write the pages and schemas that follow from the code
 	$(BIN)/python scripts/cli_reference.py
 	$(BIN)/python scripts/json_reference.py
+	$(BIN)/python scripts/recipe_reference.py
 
 bench: system setup ## Measure, side by side with the peers; BENCH_RUNS=n for more rounds than 5
 	@failed=0; for script in benchmarks/*.py; do $(BIN)/python $$script || failed=1; done; exit $$failed
@@ -73,5 +74,5 @@ clean: ## Remove what the other targets made
 
 .venv/.setup: .venv/.demo
 	@echo "installing the tools for tests, lint and docs"
-	@$(PIP) install --constraint constraints.txt --group lint --group test --group docs
+	@$(PIP) install --constraint constraints.txt --editable '.[llama,quantize]' --group lint --group test --group docs
 	@touch $@

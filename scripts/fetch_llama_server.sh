@@ -1,13 +1,15 @@
 #!/bin/sh
-# Fetches Debian's llama-server into DIR, without installing anything: scripts/fetch_llama_server.sh DIR
+# Fetches Debian's llama.cpp programs into DIR, without installing anything: scripts/fetch_llama_server.sh DIR
 #
 # llama.cpp is packaged from Debian's next release on; this unpacks it with every library it needs, libc included,
-# beside the system, and writes DIR/bin/llama-server, which starts it through that release's own loader.
+# beside the system, and writes DIR/bin/llama-server and others, which start them through that
+# release's own loader.
 # apt does the fetching and checks the signatures; the mirror and the keys are those this system already uses.
 set -eu
 
 suite=forky
-package=llama.cpp-tools
+packages="llama.cpp-tools llama.cpp-tools-extra"
+programs="llama-server llama-quantize llama-imatrix llama-gguf-split"
 
 fail() {
     echo "fetch_llama_server: $1" >&2
@@ -18,7 +20,11 @@ fail() {
 mkdir -p "$1"
 dir=$(cd "$1" && pwd)
 
-if [ -x "$dir/bin/llama-server" ] && version=$("$dir/bin/llama-server" --version 2>&1); then
+present=yes
+for program in $programs; do
+    [ -x "$dir/bin/$program" ] || present=no
+done
+if [ "$present" = yes ] && version=$("$dir/bin/llama-server" --version 2>&1); then
     echo "present  $dir/bin/llama-server  $(echo "$version" | grep -m 1 version)"
     exit 0
 fi
@@ -55,8 +61,9 @@ private_apt() {
 
 log=$work/log
 private_apt update >"$log" 2>&1 || fail "apt-get update of $suite failed: $(tail -n 1 "$log")"
-private_apt install --yes --download-only --no-install-recommends "$package" >>"$log" 2>&1 ||
-    fail "apt-get could not fetch $package of $suite: $(tail -n 1 "$log")"
+# shellcheck disable=SC2086 # a list of words
+private_apt install --yes --download-only --no-install-recommends $packages >>"$log" 2>&1 ||
+    fail "apt-get could not fetch $packages of $suite: $(tail -n 1 "$log")"
 
 rm -rf "$dir/root.new" "$dir/root"
 mkdir "$dir/root.new"
@@ -66,8 +73,9 @@ done
 mv "$dir/root.new" "$dir/root"
 root=$dir/root
 
-server=$root/usr/bin/llama-server
-[ -x "$server" ] || fail "$package holds no usr/bin/llama-server"
+for program in $programs; do
+    [ -x "$root/usr/bin/$program" ] || fail "$packages hold no usr/bin/$program"
+done
 loader=$(find "$root" -name 'ld-linux*.so.*' -type f | head -n 1)
 [ -n "$loader" ] || fail "libc6 of $suite holds no loader"
 backends=$(find "$root/usr/lib" -name 'libggml-cpu*.so' -printf '%h\n' | head -n 1)
@@ -77,12 +85,14 @@ cp "$loader" "$backends/ld.so"
 
 libraries=$(find "$root" -name '*.so*' -printf '%h\n' | grep -v "^$backends" | sort -u | paste -s -d :)
 mkdir -p "$dir/bin"
-cat >"$dir/bin/llama-server.new" <<WRAPPER
+for program in $programs; do
+    cat >"$dir/bin/$program.new" <<WRAPPER
 #!/bin/sh
-exec "$backends/ld.so" --library-path "$libraries" "$server" "\$@"
+exec "$backends/ld.so" --library-path "$libraries" "$root/usr/bin/$program" "\$@"
 WRAPPER
-chmod 755 "$dir/bin/llama-server.new"
-mv "$dir/bin/llama-server.new" "$dir/bin/llama-server"
+    chmod 755 "$dir/bin/$program.new"
+    mv "$dir/bin/$program.new" "$dir/bin/$program"
+done
 
 version=$("$dir/bin/llama-server" --version 2>&1) || fail "it does not start: $(echo "$version" | tail -n 1)"
 rm -rf "$work"

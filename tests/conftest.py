@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import fault_table
+import interop_table
 import pytest
-from fault_table import pytest_terminal_summary
 from hostile_server import Hostile, Reply
 from hub import LoopbackHub
 from real_registry import RegistryProcess, start_registry
@@ -19,11 +20,14 @@ from lading.http import Client, Patience
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-# The controller of a parallel run loads this file alone: here the table of faults reaches its summary.
-__all__ = ["pytest_terminal_summary"]
-
 ROOT = Path(__file__).parents[1]
 STORYTELLER = ROOT / "examples/storyteller/storyteller-f16.gguf"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the tables; the controller of a parallel run loads this file alone."""
+    fault_table.pytest_terminal_summary(terminalreporter)
+    interop_table.pytest_terminal_summary(terminalreporter)
 
 
 @pytest.fixture(scope="session")
@@ -92,6 +96,12 @@ class CommandLine:
             stderr=subprocess.PIPE,
             text=True,
         )
+
+
+@pytest.fixture(scope="session")
+def command_line() -> type[CommandLine]:
+    """For those who need another home than their own test's."""
+    return CommandLine
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ from lading.model import Model, ModelFacts, Part, Role, check_names, human_count
         ("requirements.txt", Role.DOC),
         ("figures/loss.png", Role.DOC),
         ("modeling_story.py", Role.OTHER),
-        ("pytorch_model.bin", Role.OTHER),
+        ("pytorch_model.bin", Role.BIN),
         ("model.gguf.part", Role.OTHER),
         (".gguf", Role.OTHER),
         ("", Role.OTHER),

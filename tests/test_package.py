@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from made_weights import gguf, gguf_shard, safetensors
 
-from lading.artifact import FORMATS, detect, named
+from lading.artifact import RAW, detect, named
 from lading.errors import AccessDeniedError, FormatError, IntegrityError, NotFoundError
 from lading.events import Advanced, Event, Finished, Silent, Skipped, Started
 from lading.formats import gguf as gguf_reader
 from lading.manifest import Manifest
 from lading.model import Role
-from lading.package import MAX_FILES, Draft, Packed, find_files, open_draft, pack
+from lading.package import MAX_FILES, Draft, Given, Packed, find_files, open_draft, pack
 from lading.store import Store
 from lading.store.sweep import prune, verify
 
@@ -70,7 +70,7 @@ def roles(source: Path) -> dict[str, str]:
         return {name: role.value for role, name, _origin in draft.files}
 
 
-def packed(source: Path, store: Store, row: Format = FORMATS[0], log: Log | None = None, **more: Any) -> Packed:
+def packed(source: Path, store: Store, row: Format = RAW[0], log: Log | None = None, **more: Any) -> Packed:
     with drafted(source) as draft, store.lease() as lease:
         done = pack(draft, store, lease, row, log or Silent(), **{"copy": False, **more})
         store.tag("it:1", done.written.manifest)
@@ -184,9 +184,16 @@ class TestFindFiles:
         if path.parent == tmp_path:
             assert "impossible name" in refusal(path).message
 
-    def test_names_that_differ_in_case_are_two_files(self, tmp_path: Path) -> None:
-        put(tmp_path, {"a.gguf": gguf(), "Readme.md": "1", "README.md": "2"})
-        assert roles(tmp_path) == {"README.md": "doc", "Readme.md": "doc", "a.gguf": "weights"}
+    @pytest.mark.parametrize(
+        ("one", "other"),
+        [("README.md", "Readme.md"), ("Docs/a.txt", "docs/b.txt"), ("caf\u00e9.txt", "cafe\u0301.txt")],
+    )
+    def test_names_that_are_one_on_some_disks_are_refused(self, tmp_path: Path, one: str, other: str) -> None:
+        put(tmp_path, {"a.gguf": gguf(), one: "1", other: "2"})
+        message = refusal(tmp_path).message
+        assert one.partition("/")[0] in message
+        assert other.partition("/")[0] in message
+        assert "differ by case or accents only" in message
 
     def test_more_files_than_a_model_has_are_refused(self, tmp_path: Path) -> None:
         for number in range(MAX_FILES):
@@ -286,6 +293,26 @@ class TestOpenDraft:
         assert roles(put_one(tmp_path / "gguf", name, gguf())) == {name: "weights"}
         assert roles(put_one(tmp_path / "safetensors", name, safetensors())) == {name: "weights"}
 
+    def test_a_bin_in_a_folder_is_kept_and_not_opened(self, tmp_path: Path) -> None:
+        put(tmp_path, {"config.json": '{"model_type":"bert"}', "pytorch_model.bin": b"cos\nsystem\n(S'true'\ntR."})
+        assert roles(tmp_path) == {"config.json": "config", "pytorch_model.bin": "bin"}
+        with drafted(tmp_path) as draft:
+            assert (draft.facts.format, draft.facts.architecture, draft.facts.parameters) == ("bin", "bert", None)
+        put(tmp_path, {"model.safetensors": safetensors()})
+        assert roles(tmp_path)["pytorch_model.bin"] == "bin"
+        with drafted(tmp_path) as draft:
+            assert draft.facts.format == "safetensors"
+
+    def test_templates_for_other_uses_stand_beside_the_one_for_chats(self, tmp_path: Path) -> None:
+        further = "additional_chat_templates/rag.jinja"
+        put(tmp_path, {"a.gguf": gguf(), "chat_template.jinja": "1", "chat_template.json": "{}", further: "2"})
+        assert roles(tmp_path) == {
+            "a.gguf": "weights",
+            "chat_template.jinja": "template",
+            "chat_template.json": "config",
+            further: "config",
+        }
+
     def test_a_big_endian_gguf_may_be_packed(self, tmp_path: Path) -> None:
         assert roles(put_one(tmp_path, "a.gguf", gguf(order=">"))) == {"a.gguf": "weights"}
 
@@ -295,6 +322,94 @@ class TestOpenDraft:
         before = len(list(descriptors.iterdir()))
         refusal(tmp_path)
         assert len(list(descriptors.iterdir())) == before
+
+
+class TestGiven:
+    """What the user says goes before what names and headers say."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        eyes = gguf({"general.type": "mmproj"})
+        files: dict[str, bytes | str] = {"a.gguf": gguf(), "chat_template.jinja": "old", "mmproj.gguf": eyes}
+        return put(tmp_path / "model", files)
+
+    def draft(self, source: Path, given: Given) -> tuple[dict[str, str], tuple[str, ...]]:
+        with ExitStack() as stack:
+            draft = open_draft(source, stack, given)
+            return {name: role.value for role, name, _origin in draft.files}, draft.replaced
+
+    def test_files_from_elsewhere_join_the_model(self, tmp_path: Path) -> None:
+        source = put_one(tmp_path / "model", "a.gguf", gguf())
+        beside = put(tmp_path, {"t.txt": "{{ x }}", "eyes": gguf({"general.architecture": "clip"}), "terms": "MIT"})
+        lora = put_one(tmp_path, "style.safetensors", safetensors())
+        given = Given(
+            (
+                (Role.TEMPLATE, beside / "t.txt"),
+                (Role.PROJECTOR, beside / "eyes"),
+                (Role.LICENCE, beside / "terms"),
+                (Role.ADAPTER, lora),
+            )
+        )
+        found, replaced = self.draft(source, given)
+        assert found == {
+            "a.gguf": "weights",
+            "eyes": "projector",
+            "style.safetensors": "adapter",
+            "t.txt": "template",
+            "terms": "licence",
+        }
+        assert replaced == ()
+
+    def test_a_template_and_a_projector_replace_those_that_were_found(self, tmp_path: Path, folder: Path) -> None:
+        new = put(tmp_path / "new", {"t.jinja": "new", "mmproj.gguf": gguf({"general.type": "mmproj"})})
+        given = Given(((Role.TEMPLATE, new / "t.jinja"), (Role.PROJECTOR, new / "mmproj.gguf")))
+        found, replaced = self.draft(folder, given)
+        assert found == {"a.gguf": "weights", "mmproj.gguf": "projector", "t.jinja": "template"}
+        assert replaced == ("chat_template.jinja", "mmproj.gguf")
+
+    def test_one_of_the_models_own_files_is_chosen(self, folder: Path) -> None:
+        put(folder, {"tool.jinja": "tool", "draft.gguf": gguf()})
+        given = Given(((Role.TEMPLATE, folder / "tool.jinja"), (Role.ADAPTER, folder / "draft.gguf")))
+        found, replaced = self.draft(folder, given)
+        assert found["tool.jinja"] == "template"
+        assert found["draft.gguf"] == "adapter"
+        assert replaced == ("chat_template.jinja",)
+
+    def test_words_and_settings_are_facts(self, folder: Path) -> None:
+        given = Given(name="Tales", licence="MIT", settings={"ctx_size": 256}, annotations={"org.example": "x"})
+        with ExitStack() as stack:
+            facts = open_draft(folder, stack, given).facts
+        assert (facts.name, facts.licence, facts.settings) == ("Tales", "MIT", {"ctx_size": 256})
+        assert facts.annotations == {"org.example": "x"}
+
+    @pytest.mark.parametrize(
+        ("role", "data", "words"),
+        [
+            (Role.TEMPLATE, b"\xff\xfe", "is no chat template"),
+            (Role.TEMPLATE, b"a\0b", "is no chat template"),
+            (Role.TEMPLATE, b"x" * (1024 * 1024 + 1), "is no chat template"),
+            (Role.PROJECTOR, b"{{ x }}", "is not a GGUF file"),
+            (Role.PROJECTOR, gguf({"general.type": "model"}), "is no projector: its header says that it is weights"),
+            (Role.ADAPTER, gguf({"general.type": "mmproj"}), "is no adapter: its header says that it is projector"),
+            (Role.ADAPTER, b"<html>please log in</html>", "is not a safetensors file"),
+        ],
+    )
+    def test_a_file_that_cannot_be_what_it_is_said_to_be_is_named(
+        self, tmp_path: Path, folder: Path, role: Role, data: bytes, words: str
+    ) -> None:
+        path = put_one(tmp_path, "thing", data)
+        with pytest.raises(FormatError, match=words) as caught, ExitStack() as stack:
+            open_draft(folder, stack, Given(((role, path),)))
+        assert str(path) in caught.value.message
+
+    def test_a_file_that_is_not_there_is_named(self, folder: Path) -> None:
+        with pytest.raises(NotFoundError, match="nosuch"), ExitStack() as stack:
+            open_draft(folder, stack, Given(((Role.TEMPLATE, folder / "nosuch"),)))
+
+    def test_two_given_files_of_one_name_are_refused(self, tmp_path: Path, folder: Path) -> None:
+        files = [put_one(tmp_path / place, "lora.gguf", gguf({"general.type": "adapter"})) for place in ("x", "y")]
+        with pytest.raises(FormatError, match=r"has lora\.gguf twice"), ExitStack() as stack:
+            open_draft(folder, stack, Given(tuple((Role.ADAPTER, path) for path in files)))
 
 
 class TestRefusals:
@@ -338,10 +453,16 @@ class TestRefusals:
         assert str(source) in error.message
 
     def test_a_folder_with_checkpoints_only(self, tmp_path: Path) -> None:
-        put(tmp_path, {"pytorch_model.bin": b"PK\x03\x04", "config.json": "{}"})
+        put(tmp_path, {"pytorch_model.pt": b"PK\x03\x04", "config.json": "{}"})
         error = refusal(tmp_path)
         assert error.message == f"{tmp_path} holds no model weights"
-        assert error.hint.startswith("pytorch_model.bin is in a format that is not read")
+        assert error.hint.startswith("pytorch_model.pt is in a format that is not read")
+
+    def test_two_templates_are_named(self, tmp_path: Path) -> None:
+        put(tmp_path, {"a.gguf": gguf(), "chat_template.jinja": "1", "tool.jinja": "2"})
+        error = refusal(tmp_path)
+        assert error.message == f"{tmp_path} has 2 chat templates: chat_template.jinja, tool.jinja"
+        assert "--template" in error.hint
 
     def test_two_quantizations_in_a_folder(self, tmp_path: Path) -> None:
         put(tmp_path, {"a-Q4_K_M.gguf": gguf(), "a-Q8_0.gguf": gguf()})
@@ -387,7 +508,7 @@ class TestPack:
     def folder(self, tmp_path: Path) -> Path:
         return put(tmp_path / "model", FOLDER)
 
-    @pytest.mark.parametrize("row", FORMATS, ids=lambda row: row.name)
+    @pytest.mark.parametrize("row", RAW, ids=lambda row: row.name)
     @pytest.mark.parametrize("kind", ["storyteller", "shards", "folder"])
     def test_what_was_packed_is_read_from_the_store_whole(
         self, tmp_path: Path, storyteller: Path, folder: Path, store: Store, row: Format, kind: str
@@ -448,7 +569,7 @@ class TestPack:
 
     def test_a_lease_keeps_everything_until_it_has_a_name(self, folder: Path, store: Store) -> None:
         with drafted(folder) as draft, store.lease() as lease:
-            done = pack(draft, store, lease, FORMATS[0], Silent(), copy=False)
+            done = pack(draft, store, lease, RAW[0], Silent(), copy=False)
             assert prune(store).blobs == 0
             assert all(store.has(blob) for blob in done.written.manifest.blobs)
             assert store.has(done.written.manifest.descriptor)
@@ -456,12 +577,12 @@ class TestPack:
         assert prune(store).blobs == len({blob.digest for blob in done.written.manifest.blobs}) + 1
 
     def test_a_time_is_recorded_when_it_is_given(self, storyteller: Path, store: Store) -> None:
-        for row in FORMATS:
+        for row in RAW:
             done = packed(storyteller, store, row, created="2026-01-02T03:04:05Z")
             assert b'"2026-01-02T03:04:05Z"' in done.written.config
             assert done.written.manifest.digest != packed(storyteller, store, row).written.manifest.digest
 
-    @pytest.mark.parametrize("row", FORMATS, ids=lambda row: row.name)
+    @pytest.mark.parametrize("row", RAW, ids=lambda row: row.name)
     def test_the_same_files_give_the_same_digest_anywhere(self, tmp_path: Path, row: Format, folder: Path) -> None:
         expected = packed(folder, Store(tmp_path / "one"), row).written.manifest.digest
         # Another place, other times, modes, order of making, clock zone, language, hash seed and way into the store.
@@ -495,7 +616,7 @@ class TestPack:
 
     def test_the_digests_of_the_example_stay(self, storyteller: Path, store: Store) -> None:
         # What people have pushed must not change with a release of ours; a new digest here is a change to announce.
-        digests = {row.name: str(packed(storyteller, store, row).written.manifest.digest) for row in FORMATS}
+        digests = {row.name: str(packed(storyteller, store, row).written.manifest.digest) for row in RAW}
         assert digests == {
             "docker": "sha256:6b70544f32e2ea2781adf90d61e78ee2387ebb18781151ad5db3685d719cb666",
             "modelpack": "sha256:06efa34c1ddb57684a9d8118f7e17d1eb229b83ffae29990b5247183f2e3785f",
@@ -509,3 +630,73 @@ class TestPack:
             with pytest.raises(IntegrityError, match=r"a\.gguf was changed while it was packed"):
                 pack(draft, store, lease, named("docker"), Silent(), copy=False)
         assert [fault for _digest, _size, fault in verify(store) if fault] == []
+
+
+ELSEWHERE = """
+import os, sys, time
+folder, store, form, order, user = sys.argv[1:]
+os.umask(0o077)
+scandir = os.scandir
+class Listed:
+    "A folder as another file system might list it."
+    def __init__(self, path="."):
+        with scandir(path) as found:
+            self.left = iter(sorted(found, key=lambda entry: entry.name, reverse=order == "backwards"))
+    def __iter__(self): return self
+    def __next__(self): return next(self.left)
+    def __enter__(self): return self
+    def __exit__(self, *_): pass
+    def close(self): pass
+os.scandir = Listed
+real = time.time
+time.time = lambda: real() + 86_400 * 3650
+from contextlib import ExitStack
+from pathlib import Path
+from lading import api
+from lading.artifact import named
+from lading.events import Silent
+from lading.package import open_draft, pack
+from lading.store import Store
+given = api.given(name="Tales", licences=["MIT"], params=[("temp", "0.5"), ("ctx-size", "512")],
+                  annotations=[("b", "2"), ("a", "1")], template=Path("t.jinja"))
+if user != "0":
+    os.setgroups([]); os.setgid(int(user)); os.setuid(int(user))
+with ExitStack() as stack:
+    kept = Store(Path(store))
+    lease = stack.enter_context(kept.lease())
+    draft = open_draft(Path(folder), stack, given)
+    print(pack(draft, kept, lease, named(form), Silent(), copy=True).written.manifest.digest)
+"""
+
+
+@pytest.mark.parametrize("form", ["docker", "modelpack"])
+def test_clock_umask_locale_order_and_user_leave_no_trace_in_a_digest(tmp_path: Path, form: str) -> None:
+    """The same files and words give the same artifact wherever, whenever and by whomever they are packed."""
+    put(tmp_path / "model", FOLDER)
+    put(tmp_path, {"t.jinja": "{{ x }}"})
+    for path in (tmp_path, *tmp_path.rglob("*")):
+        path.chmod(0o755)
+    other = NOBODY if os.geteuid() == 0 else os.geteuid()
+
+    def packed_by(order: str, user: int, **environment: str) -> str:
+        place = tmp_path / f"store-{order}"
+        place.mkdir()
+        if os.geteuid() == 0:
+            os.chown(place, user, user)
+        run = subprocess.run(
+            [sys.executable, "-c", ELSEWHERE, "model", place.name, form, order, str(user)],
+            # Names below a folder that only its owner may enter are reached from within.
+            cwd=tmp_path,
+            env={"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"], **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert run.returncode == 0, run.stderr
+        return run.stdout.strip()
+
+    here = packed_by("forwards", os.geteuid(), LC_ALL="C.UTF-8", TZ="UTC", PYTHONHASHSEED="1")
+    there = packed_by("backwards", other, LC_ALL="POSIX", TZ="Pacific/Kiritimati", PYTHONHASHSEED="2")
+    assert here == there
+    assert here.startswith("sha256:")

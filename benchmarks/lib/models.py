@@ -13,8 +13,8 @@ GIB = 1024**3
 _BLOCK = 1024 * 1024
 
 
-def write_gguf(path: Path, size: int) -> None:
-    """Write a valid GGUF whose one tensor is `size` random bytes, and sync it."""
+def write_gguf(path: Path, size: int, *, sparse: bool = False) -> None:
+    """Write a valid GGUF whose one tensor is `size` random bytes, or with `sparse` a hole, and sync it."""
 
     def string(text: str) -> bytes:
         return struct.pack("<Q", len(text)) + text.encode()
@@ -24,7 +24,9 @@ def write_gguf(path: Path, size: int) -> None:
     header += string("blob.weight") + struct.pack("<IQIQ", 1, size, 24, 0)
     with path.open("wb") as file:
         file.write(header + b"\0" * (-len(header) % 32))
-        for _ in range(size // _BLOCK):
+        if sparse:
+            file.truncate(file.tell() + size)
+        for _ in range(0 if sparse else size // _BLOCK):
             file.write(os.urandom(_BLOCK))
         file.flush()
         os.fsync(file.fileno())

@@ -97,6 +97,19 @@ class Hubs:
 
 
 @dataclass(frozen=True, slots=True)
+class ConverterSettings:
+    """Where llama.cpp's converter is kept, and where it comes from.
+
+    `folder` is ours to make and fill. `python` is an interpreter of the user's that has what the converter imports;
+    None makes one in `folder`. `index` is a further package index for pip, such as one with CPU builds of torch.
+    """
+
+    folder: Path
+    python: Path | None = None
+    index: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All settings of one invocation. Paths are absolute; none of them need exist.
 
@@ -109,6 +122,7 @@ class Config:
     folder: Path
     store: Path
     state: Path
+    cache: Path = Path()
     transport: str = DEFAULT_TRANSPORT
     offline: bool = False
     api_key: str | None = field(default=None, repr=False)
@@ -118,6 +132,18 @@ class Config:
     auth_files: tuple[Path, ...] = ()
     registries_files: tuple[Path, ...] = ()
     short_name_files: tuple[Path, ...] = ()
+    convert_python: str | None = None
+    torch_index: str | None = None
+
+    def converter(self) -> ConverterSettings:
+        """Return the converter's settings; raises FormatError for a broken config.toml."""
+        file = {} if self.convert_python and self.torch_index else _settings(self.folder / "config.toml")
+        python = self.convert_python or file.get("convert_python")
+        return ConverterSettings(
+            folder=self.cache,
+            python=_absolute(python, self.home) if python else None,
+            index=self.torch_index or file.get("torch_index"),
+        )
 
     def registries(self) -> Registries:
         """Read registries.conf and its drop-ins; raises FormatError naming the file that is wrong."""
@@ -164,6 +190,9 @@ def load(environ: Mapping[str, str], *, uid: int | None = None) -> Config:
         state=_absolute(environ["LADING_STATE"], home)
         if environ.get("LADING_STATE")
         else _xdg(environ, "XDG_STATE_HOME", home / ".local/state") / "lading",
+        cache=_absolute(environ["LADING_CACHE"], home)
+        if environ.get("LADING_CACHE")
+        else _xdg(environ, "XDG_CACHE_HOME", home / ".cache") / "lading",
         transport=transport or DEFAULT_TRANSPORT,
         offline=_flag(environ, "LADING_OFFLINE"),
         api_key=environ.get("LADING_API_KEY") or None,
@@ -179,6 +208,8 @@ def load(environ: Mapping[str, str], *, uid: int | None = None) -> Config:
             _SYSTEM / "ramalama/shortnames.conf",
             Path("/usr/share/ramalama/shortnames.conf"),
         ),
+        convert_python=environ.get("LADING_CONVERT_PYTHON") or None,
+        torch_index=environ.get("LADING_TORCH_INDEX") or None,
     )
 
 
@@ -249,12 +280,12 @@ def _files(paths: tuple[Path, ...]) -> Iterator[Path]:
 
 
 def _settings(file: Path) -> dict[str, str]:
-    known = ("store", "transport")
+    known = ("store", "transport", "convert_python", "torch_index")
     settings: dict[str, str] = {}
     for key, value in _read_toml(file).items():
         if key not in known or not isinstance(value, str):
             msg = f"{file}: `{key}` is " + ("no setting" if key not in known else "not a string")
-            raise FormatError(msg, hint=f"settings are {' and '.join(known)}, both strings")
+            raise FormatError(msg, hint=f"settings are {', '.join(known)}, all of them strings")
         settings[key] = value
     return settings
 

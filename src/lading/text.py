@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 _DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB")
 _STEP = 1000
+_MEBIBYTE = 1024**2
+_GIBIBYTE = 1024**3
 _COUNTS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
 
 
@@ -23,6 +25,13 @@ def size(count: int) -> str:
     return f"{value:.{2 if unit >= _DECIMAL.index('GB') else 1}f} {_DECIMAL[unit]}"
 
 
+def memory(count: int) -> str:
+    """Write bytes as memory is counted: 23.5 GiB, 512 MiB."""
+    if count >= _GIBIBYTE:
+        return f"{count / _GIBIBYTE:.1f} GiB"
+    return f"{count / _MEBIBYTE:.0f} MiB"
+
+
 def parameters(count: int) -> str:
     """Write a number of weights: 8.2 B, 1.4 M."""
     for value, unit in _COUNTS:
@@ -34,6 +43,11 @@ def parameters(count: int) -> str:
 def count(number: int, thing: str) -> str:
     """Write a number of things: 1 blob, 2 blobs."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def settings(values: Mapping[str, object]) -> str:
+    """Write how a model is to be served: ctx_size 8192, temperature 0.7."""
+    return clean(", ".join(f"{name} {value}" for name, value in values.items()))
 
 
 def clean(words: str) -> str:

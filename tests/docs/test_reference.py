@@ -16,7 +16,10 @@ from lading.cli.group import SECTIONS
 ROOT = Path(__file__).resolve().parent.parent.parent
 REFERENCE = ROOT / "docs" / "reference"
 MODEL = ROOT / "examples" / "storyteller" / "storyteller-f16.gguf"
-SPOKEN = ("pull", "push", "pack", "list", "inspect", "prune", "verify", "ps", "serve", "info", "version")
+SPOKEN = (
+    *("pull", "push", "copy", "save", "load", "pack", "list", "inspect", "lint", "prune", "verify", "ps", "serve"),
+    *("info", "version"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +37,16 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "pack": ("pack", str(MODEL), "-t", "story:1", "--copy"),
         "push": ("push", "story:1", layout),
         "pull": ("pull", layout),
+        "copy": ("copy", "story:1", f"oci-layout:{folder / 'other'}:story", "--format", "both"),
+        "save": ("save", "story:1", "-o", str(folder / "story.tar")),
+        "load": ("load", str(folder / "story.tar"), "-t", "story:2"),
         "list": ("list",),
         "inspect": ("inspect", "story:1"),
         "verify": ("verify",),
         "prune": ("prune",),
         "ps": ("ps",),
         "info": ("info",),
+        "lint": ("lint", str(ROOT / "tests" / "recipes" / "lint-models" / "Recipe")),
         "version": ("version",),
     }
     said = {verb: lading(*arguments, "--json") for verb, arguments in voyage.items() if verb != "ps"}
@@ -62,7 +69,7 @@ def closed(schema: Any) -> Any:
     return {**inner, "additionalProperties": False} if "properties" in inner else inner
 
 
-@pytest.mark.parametrize("script", ["cli_reference.py", "json_reference.py"])
+@pytest.mark.parametrize("script", ["cli_reference.py", "json_reference.py", "recipe_reference.py"])
 def test_the_generated_pages_are_up_to_date(script: str) -> None:
     command = [sys.executable, str(ROOT / "scripts" / script), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -11,7 +11,7 @@ from lading import media
 from lading.artifact import ollama as format_
 from lading.auth import Authorizer
 from lading.digest import Digest
-from lading.errors import AccessDeniedError, FormatError, NetworkError, NotFoundError, UsageError
+from lading.errors import AccessDeniedError, FormatError, NetworkError, NotFoundError
 from lading.manifest import Descriptor, Manifest, expect_manifest, parse_document
 from lading.model import Role
 from lading.plan import single_manifest
@@ -270,8 +270,3 @@ def test_a_layer_of_another_format_is_refused() -> None:
     mixed = Manifest.build(manifest.config, (*manifest.layers, stranger))
     with pytest.raises(FormatError, match="unknown media type application/x-new"):
         format_.ROW.read(mixed, raw)
-
-
-def test_it_is_not_written() -> None:
-    with pytest.raises(UsageError, match="not written in Ollama's format"):
-        format_.ROW.write(format_.ROW.read(*made("model")), None)

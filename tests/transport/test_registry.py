@@ -21,6 +21,7 @@ from lading.digest import Digest
 from lading.errors import AccessDeniedError, IntegrityError, LadingError, NetworkError, NotFoundError, PolicyError
 from lading.http import Client, Patience
 from lading.manifest import Descriptor, Manifest
+from lading.store import stream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -143,6 +144,27 @@ def test_a_blob_goes_in_chunks(plain_registry: Any, connect: Any, memory: Any, c
     assert told == sorted(told)
 
 
+@pytest.fixture
+def brittle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source's break ends the request, as a break of the line to the registry does."""
+    monkeypatch.setattr(stream, "ENDURANCE", stream.Endurance(tries=0))
+
+
+def test_a_source_that_breaks_off_is_taken_up_while_the_registry_waits(
+    plain_registry: Any, connect: Any, memory: Any, naps: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "ENDURANCE", stream.Endurance(first=0.01))
+    target = connect(plain_registry.host, _name())
+    source = memory(WEIGHTS)
+    source.break_at = [1_600_000, 2_000_000]
+    blob = Descriptor.of(WEIGHTS, "x/y")
+    assert target.put_blob(blob, source, _ignore) == ""
+    assert _read(target, blob) == WEIGHTS
+    assert source.opened == [0, 1_600_000, 2_000_000]
+    assert naps == []
+
+
+@pytest.mark.usefixtures("brittle")
 def test_a_broken_upload_is_resumed_where_the_registry_stands(
     plain_registry: Any, connect: Any, memory: Any, naps: list[float]
 ) -> None:
@@ -156,6 +178,7 @@ def test_a_broken_upload_is_resumed_where_the_registry_stands(
     assert len(naps) == 1
 
 
+@pytest.mark.usefixtures("brittle")
 def test_an_upload_that_the_registry_dropped_starts_over(plain_registry: Any, connect: Any, memory: Any) -> None:
     target = connect(plain_registry.host, _name(), chunk_size=1_000_000)
     blob = Descriptor.of(WEIGHTS, "x/y")
@@ -167,6 +190,7 @@ def test_an_upload_that_the_registry_dropped_starts_over(plain_registry: Any, co
     assert source.opened in ([0, 0], [0, 1_000_000, 0])
 
 
+@pytest.mark.usefixtures("brittle")
 def test_a_broken_upload_in_one_piece_starts_over(
     plain_registry: Any, connect: Any, memory: Any, naps: list[float]
 ) -> None:
@@ -179,6 +203,7 @@ def test_a_broken_upload_in_one_piece_starts_over(
     assert _read(target, blob) == WEIGHTS
 
 
+@pytest.mark.usefixtures("brittle")
 def test_an_upload_that_never_gets_on_is_given_up(plain_registry: Any, connect: Any, memory: Any) -> None:
     for chunk_size in (None, 1_000_000):
         target = connect(plain_registry.host, _name(), chunk_size=chunk_size)

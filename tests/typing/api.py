@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, assert_type
+from typing import TYPE_CHECKING, BinaryIO, assert_type
 
 from lading import api
 from lading.chat import Wishes
@@ -13,6 +13,7 @@ from lading.events import Advanced, Event, Noted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from io import FileIO
 
 
 class Teller:
@@ -54,6 +55,27 @@ def voyage(session: api.Session, file: Path) -> None:
     assert_type(pulled.new_bytes, int)
     assert_type(pulled.up_to_date, bool)
     assert_type(pulled.replaced, Digest | None)
+
+
+def carry(session: api.Session, file: Path, stream: BinaryIO, pipe: FileIO) -> None:
+    saved = api.save(session, ["story:1", "story:2"], file)
+    assert_type(saved, api.Saved)
+    assert_type(saved.size, int)
+    assert_type(saved.models[0].digest, Digest)
+    api.save(session, ["story:1"], stream)
+    assert_type(api.load(session, file), tuple[api.Pulled, ...])
+    api.load(session, pipe, name="story:3")
+
+
+def convert(session: api.Session) -> None:
+    wish = api.Wish.of("docker,image", "linux/arm64", "docker.io/library/busybox")
+    done = api.copy(
+        session, "hf://owner/repo", "localhost:5000/team/x:q4", wish, quant="Q4_K_M", keep=False, way=api.Way(2)
+    )
+    assert_type(done, api.Delivered)
+    assert_type(done.digest, Digest)
+    assert_type(done.forms, tuple[api.DeliveredForm, ...])
+    api.push(session, "story:1", "localhost:5000/team/story:1", wish)
 
 
 def look(session: api.Session) -> int | None:

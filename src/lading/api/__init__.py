@@ -17,10 +17,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from lading.api._anatomy import Node, config_bytes, manifest_bytes, tree
+    from lading.api._copy import copy
+    from lading.api._deliver import Wish
+    from lading.api._given import given
     from lading.api._info import InfoDocument, info
     from lading.api._inspect import inspect
+    from lading.api._lint import Linted, lint
     from lading.api._load import load
     from lading.api._login import login, logout
+    from lading.api._make import convert, imatrix, quantize
     from lading.api._pack import pack
     from lading.api._prepare import Prepared, prepare
     from lading.api._pull import Way, pull
@@ -41,6 +47,8 @@ if TYPE_CHECKING:
     from lading.api.catalog import list_models, prune, remove, tag, verify
     from lading.api.documents import FactsDocument, ModelDocument, PartDocument
     from lading.api.results import (
+        Delivered,
+        DeliveredForm,
         Inspection,
         Mended,
         PackedFile,
@@ -55,14 +63,21 @@ if TYPE_CHECKING:
     from lading.api.session import Session
     from lading.config import Config
     from lading.config import load as load_config
+    from lading.package import Given
 
 _PLACES = {
     "lading.api.catalog": ("list_models", "prune", "remove", "tag", "verify"),
     "lading.api.documents": ("FactsDocument", "ModelDocument", "PartDocument"),
+    "lading.api._anatomy": ("Node", "config_bytes", "manifest_bytes", "tree"),
+    "lading.api._copy": ("copy",),
+    "lading.api._deliver": ("Wish",),
+    "lading.api._given": ("given",),
     "lading.api._info": ("InfoDocument", "info"),
     "lading.api._inspect": ("inspect",),
     "lading.api._load": ("load",),
+    "lading.api._lint": ("Linted", "lint"),
     "lading.api._login": ("login", "logout"),
+    "lading.api._make": ("convert", "imatrix", "quantize"),
     "lading.api._pack": ("pack",),
     "lading.api._prepare": ("Prepared", "prepare"),
     "lading.api._pull": ("Way", "pull"),
@@ -70,6 +85,8 @@ _PLACES = {
     "lading.api._repair": ("repair",),
     "lading.api._save": ("save",),
     "lading.api.results": (
+        "Delivered",
+        "DeliveredForm",
         "Inspection",
         "Mended",
         "PackResult",
@@ -94,16 +111,22 @@ _PLACES = {
     ),
     "lading.api.session": ("Session",),
     "lading.config": ("Config", "load_config"),
+    "lading.package": ("Given",),
 }
 _HOME = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = [
     "Config",
+    "Delivered",
+    "DeliveredForm",
     "FactsDocument",
+    "Given",
     "InfoDocument",
     "Inspection",
+    "Linted",
     "Mended",
     "ModelDocument",
+    "Node",
     "Options",
     "PackResult",
     "PackedFile",
@@ -119,18 +142,27 @@ __all__ = [
     "Talk",
     "Unmended",
     "Way",
+    "Wish",
+    "config_bytes",
+    "convert",
+    "copy",
+    "given",
+    "imatrix",
     "info",
     "inspect",
+    "lint",
     "list_models",
     "load",
     "load_config",
     "login",
     "logout",
+    "manifest_bytes",
     "pack",
     "prepare",
     "prune",
     "pull",
     "push",
+    "quantize",
     "remove",
     "repair",
     "save",
@@ -141,6 +173,7 @@ __all__ = [
     "stop_server",
     "tag",
     "talk",
+    "tree",
     "verify",
 ]
 

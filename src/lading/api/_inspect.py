@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,21 +12,28 @@ import msgspec
 
 from lading import artifact
 from lading import reference as refs
+from lading.api._anatomy import remote_place, stored_place, variants
+from lading.api.catalog import bytes_of, index_format
 from lading.api.documents import ModelDocument, PartDocument, facts_document, model_document
 from lading.api.lookup import local, parse, remote
 from lading.api.results import Inspection
+from lading.artifact.contents import part_ranges, read_part
+from lading.artifact.layers import LOOK
+from lading.convert.found import read_small
 from lading.errors import FormatError, NotFoundError
 from lading.facts import HeaderFile, read_facts
-from lading.manifest import MAX_DOCUMENT
+from lading.manifest import Index
 from lading.model import Model, ModelFacts, Role
 from lading.package import open_draft
 from lading.plan import single_manifest
-from lading.transport import open_source
+from lading.text import size
+from lading.transport.tags import in_order
 
 if TYPE_CHECKING:
+    from lading.api._anatomy import Place
     from lading.api.session import Session
-    from lading.content import Source
-    from lading.manifest import Descriptor
+    from lading.artifact.layers import Listing
+    from lading.manifest import Manifest
     from lading.transport.mirrors import Tagged
 
 _TEMPLATE_LIMIT = 1024 * 1024
@@ -41,62 +48,102 @@ def inspect(session: Session, text: str) -> Inspection:
     if isinstance(reference, refs.File):
         return _inspect_file(Path(reference.path).expanduser())
     if tag := local(session, text):
-        found = _inspect_artifact(session.store, tag.name, tag.name, stored=True)
-        return replace(found, document=msgspec.structs.replace(found.document, source=tag.source, pulled=tag.pulled))
+        found = _inspect_artifact(stored_place(session, tag.name))
+        own, shared = bytes_of(session, tag)
+        told = msgspec.structs.replace(
+            found.document, stored=True, own_size=own, shared_size=shared, source=tag.source, pulled=tag.pulled
+        )
+        return replace(found, document=told)
     place = remote(session, text)
     if isinstance(place, refs.Url):
         found = _inspect_url(session, place)
     elif isinstance(place, refs.Hub):
         found = _inspect_hub(session, place)
     else:
-        source, wanted = open_source(
-            place, session.config, lambda: session.client, insecure=session.insecure, reporter=session.reporter
-        )
-        try:
-            found = _inspect_artifact(source, wanted, str(place), stored=False)
-        except NotFoundError:
-            if isinstance(place, refs.Oci) and place.tag is place.digest is None:
-                raise _without_latest(cast("Tagged", source), place) from None
-            raise
+        asked = remote_place(session, place)
+        bare = isinstance(place, refs.Oci) and place.tag is place.digest is None
+        found = _inspect_repository(asked) if bare else _inspect_artifact(asked)
     if isinstance(place, refs.Layout | refs.Archive):
         return found
     return replace(found, requests=session.client.requests, bytes_read=session.client.bytes_read)
 
 
-def _inspect_artifact(source: Source, wanted: str, shown: str, *, stored: bool) -> Inspection:
-    manifest = single_manifest(source.document(wanted), source.document, shown)
-    row = artifact.detect(manifest, shown)
-    said = row.read(manifest, read_small(source, manifest.config, MAX_DOCUMENT))
-    facts = read_facts([HeaderFile(part.role, part.name, partial(source.ranges, part.blob)) for part in said.parts])
+def _inspect_repository(place: Place) -> Inspection:
+    """Describe a repository: its tags, and its `latest` if it has one."""
+    registry = cast("Tagged", place.source)
+    try:
+        found = _inspect_artifact(place)
+    except NotFoundError:
+        tags = registry.tags()
+        if not tags:
+            msg = f"{place.shown} has no tags"
+            raise NotFoundError(msg, hint="a manifest can be named by its digest") from None
+        found = _bare(place.shown, ModelFacts(format="repository"), ())
+    else:
+        tags = registry.tags()
+    return replace(found, document=msgspec.structs.replace(found.document, tags=tuple(in_order(tags))))
+
+
+def _inspect_artifact(place: Place) -> Inspection:
+    document = place.document
+    if not isinstance(document, Index):
+        return _inspect_manifest(place, document)
+    # Without one that stands for all, an index is what it names.
+    listed = variants(place.source, document)
+    try:
+        found = _inspect_manifest(place, single_manifest(document, place.source.document, place.shown))
+    except FormatError:
+        found = _bare(place.shown, ModelFacts(), ())
+    told = msgspec.structs.replace(
+        found.document,
+        digest=str(document.digest),
+        format=index_format(document),
+        media_type=document.media_type,
+        variants=listed,
+    )
+    return replace(found, document=told)
+
+
+def _inspect_manifest(place: Place, manifest: Manifest) -> Inspection:
+    source = place.source
+    row = artifact.detect(manifest, place.shown)
+    config = read_small(manifest.config, source)
+    listing = place.look(row.archives(manifest, config))
+    said = _read(row, manifest, config, listing)
+    facts = read_facts([HeaderFile(part.role, part.name, partial(part_ranges, part, source)) for part in said.parts])
     template = next(iter(said.of(Role.TEMPLATE)), None)
     own = None
-    if template is not None and template.blob.size <= _TEMPLATE_LIMIT:
-        own = read_small(source, template.blob, _TEMPLATE_LIMIT).decode("utf-8", "replace")
+    if template is not None and template.size <= _TEMPLATE_LIMIT:
+        own = read_part(template, source, _TEMPLATE_LIMIT).decode("utf-8", "replace")
     model = Model(said.parts, merged(facts, said.facts))
-    document = model_document(shown, manifest.digest, row.name, manifest.media_type, model, stored=stored)
-    return Inspection(document, model.facts, own)
+    document = model_document(place.shown, manifest.digest, row.name, manifest.media_type, model, stored=False)
+    cut = tuple(str(archive.blob.digest) for archive in listing.cut)
+    return Inspection(msgspec.structs.replace(document, partly_read=cut), model.facts, own)
+
+
+def _read(row: artifact.Format, manifest: Manifest, config: bytes, listing: Listing) -> Model:
+    try:
+        return row.read(manifest, config, listing)
+    except FormatError as error:
+        if not listing.cut:
+            raise
+        msg = f"{error.message}, as far as the first {size(LOOK)} of its compressed layers show"
+        raise FormatError(msg, hint="`lading pull` looks at all of it") from error
 
 
 def merged(headers: ModelFacts, config: ModelFacts) -> ModelFacts:
-    """Return what the weights' headers say, and where they say nothing, what the artifact's config says."""
+    """Return what the weights' headers say of their make, and else what the artifact says, whose packager knew both."""
     return replace(
         headers,
-        name=headers.name or config.name,
+        name=config.name or headers.name,
         architecture=headers.architecture or config.architecture,
         context_length=headers.context_length or config.context_length,
-        licence=headers.licence or config.licence,
-        vendor=headers.vendor or config.vendor,
-        description=headers.description or config.description,
+        licence=config.licence or headers.licence,
+        vendor=config.vendor or headers.vendor,
+        description=config.description or headers.description,
+        settings=config.settings,
+        annotations=config.annotations,
     )
-
-
-def read_small(source: Source, blob: Descriptor, limit: int) -> bytes:
-    """Return a small blob whole and verified; raises FormatError above `limit` bytes."""
-    if blob.size > limit:
-        msg = f"blob {blob.digest.short} has {blob.size} bytes where at most {limit} are expected"
-        raise FormatError(msg, hint="it is not what its media type says")
-    with closing(source.open(blob)) as reader:
-        return b"".join(iter(lambda: reader.read(limit) or b"", b""))
 
 
 def _inspect_file(path: Path) -> Inspection:
@@ -147,11 +194,3 @@ def _inspect_hub(session: Session, reference: refs.Hub) -> Inspection:
         for file in source.files
     )
     return _bare(listing.source, facts, parts)
-
-
-def _without_latest(registry: Tagged, place: refs.Oci) -> NotFoundError:
-    tags = registry.tags()
-    name = f"{place.host}/{place.repository}"
-    if not tags:
-        return NotFoundError(f"{name} has no tags", hint="a manifest can be named by its digest")
-    return NotFoundError(f"{name} has no tag `latest`; it has {', '.join(tags)}", hint=f"name one: {name}:{tags[0]}")

@@ -226,7 +226,7 @@ def _packed(session: Session, path: Path) -> Origin:
             draft = open_draft(path, stack)
             parts = tuple(Part(role, name, _described(origin)) for role, name, origin in draft.files)
         model = Model(parts, draft.facts)
-        return tuple(row.write(model, session.config.created) for row in artifact.FORMATS)
+        return tuple(row.write(model, session.config.created) for row in artifact.RAW)
 
     def bring(_manifest: Manifest, layers: Blobs) -> None:
         for layer in layers:

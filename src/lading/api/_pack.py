@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lading import artifact, media
+from lading import copy as mover
+from lading.api._deliver import Untold, documents_of, form_tag, keep
 from lading.api.clock import now
 from lading.api.lookup import tag_name
-from lading.api.results import PackedFile, PackResult
-from lading.package import open_draft
+from lading.api.results import DeliveredForm, PackedFile, PackResult
+from lading.events import Noted
+from lading.package import NOTHING, bring, open_draft
 from lading.package import pack as pack_draft
+from lading.plan import make_plan
+from lading.text import clean
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from lading.api.session import Session
+    from lading.convert import Form
+    from lading.manifest import Document
+    from lading.model import Model
+    from lading.package import Given
+    from lading.store import Lease
 
 
 def pack(
@@ -24,28 +36,71 @@ def pack(
     name: str,
     *,
     format_name: str = "docker",
+    given: Given = NOTHING,
     copy: bool = False,
     dry_run: bool = False,
 ) -> PackResult:
     """Pack a file, a set of shards or a folder under `name` and return what was made.
 
     Files come in as copy-on-write twins or hard links where that can be, else as copies; `copy` forces copies.
-    `dry_run` reads the headers only. Raises FormatError for files that are no model.
+    `format_name` is a format, or several with commas: then `name` is an index of them, and each has a name of its own.
+    `given` goes before what the files say. `dry_run` reads the headers only. Raises FormatError for files that are no
+    model.
     """
-    row = artifact.named(format_name)
+    rows = tuple(artifact.named(row.name) for row in artifact.several(format_name))
+    words = ",".join(row.name for row in rows)
     name = tag_name(name)
     with ExitStack() as stack:
-        draft = open_draft(source, stack)
+        draft = open_draft(source, stack, given)
+        if draft.replaced:
+            names = clean(", ".join(draft.replaced))
+            session.reporter.emit(Noted(f"left out for what is given in its place: {names}"))
         if dry_run:
             files = tuple(PackedFile(role, file, origin.before.st_size, "") for role, file, origin in draft.files)
-            return PackResult(name, None, row.name, draft.facts, files)
+            return PackResult(name, None, words, draft.facts, files)
         lease = stack.enter_context(session.store.lease())
-        packed = pack_draft(
-            draft, session.store, lease, row, session.reporter, copy=copy, created=session.config.created
-        )
-        manifest = packed.written.manifest
-        session.store.tag(name, manifest, {media.SOURCE: source.resolve().as_uri(), media.PULLED: now()})
-        files = tuple(
-            PackedFile(part.role, part.name, part.blob.size, packed.how[part.name]) for part in packed.model.parts
-        )
-        return PackResult(name, manifest.digest, row.name, draft.facts, files)
+        if len(rows) == 1 and rows[0].wrap is None:
+            packed = pack_draft(
+                draft, session.store, lease, rows[0], session.reporter, copy=copy, created=session.config.created
+            )
+            model, how = packed.model, packed.how
+            root: Document = packed.written.manifest
+            forms: tuple[Form, ...] = ()
+        else:
+            model, how = bring(draft, session.store, lease, session.reporter, copy=copy)
+            root, forms = _written(session, lease, model, rows)
+        annotations = {media.SOURCE: source.resolve().as_uri(), media.PULLED: now()}
+        named = {form_tag(name, form.name): form for form in forms} if len(forms) > 1 else {}
+        documents = {name: root, **{tag: form.root for tag, form in named.items()}}
+        session.store.tag_all({tag: (document, annotations) for tag, document in documents.items()})
+        files = tuple(PackedFile(part.role, part.name, part.blob.size, how[part.name]) for part in model.parts)
+        told = tuple(DeliveredForm(form.name, tag, form.root.digest) for tag, form in named.items())
+        return PackResult(name, root.digest, words, draft.facts, files, told)
+
+
+def _written(
+    session: Session, lease: Lease, model: Model, rows: Sequence[artifact.Format]
+) -> tuple[Document, tuple[Form, ...]]:
+    """Write a model, whose files are in the store, there in several formats; leased, and not named."""
+    from lading.convert import Found, Overlay, Press, make  # noqa: PLC0415 - one format is written without
+
+    store = session.store
+    created = session.config.created
+    model = replace(model, facts=replace(model.facts, created=created))
+    first = next((row for row in rows if row.wrap is None), artifact.RAW[0])
+    written = first.write(model, created)
+    source = Overlay(store)
+    for data in (written.config, *written.blobs):
+        source.write(data)
+    for sentence in written.left_out if first in rows else ():
+        session.reporter.emit(Noted(sentence, warning=True))
+    found = Found("the model", source, written.manifest, written.config, first, model)
+    press = Press(store, session.reporter, store)
+    made = make(found, rows, press, session.reporter, has=store.has)
+    inner = documents_of(made)
+    keep(lease, made.root, inner)
+    plan = make_plan(made.root, store.has, inner)
+    store.require_space(plan.missing_bytes)
+    told = frozenset((*(part.blob.digest for part in model.parts), *press.sent))
+    mover.run(plan, made.source, store, None, Untold(session.reporter, told))
+    return made.root, made.forms

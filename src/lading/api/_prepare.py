@@ -13,6 +13,8 @@ import msgspec
 from lading import artifact
 from lading import reference as refs
 from lading.api.lookup import local, parse
+from lading.artifact.contents import part_ranges, read_part
+from lading.artifact.unpack import read_stored, unpack
 from lading.errors import AccessDeniedError, FormatError, UnfitError
 from lading.events import Noted
 from lading.facts import HeaderFile, read_facts
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from lading.digest import Digest
     from lading.manifest import Manifest
     from lading.model import Model, ModelFacts, Part
-    from lading.store import Store
 
 _MAX_PARAMS = 64 * 1024
 _OPENED = (Role.WEIGHTS, Role.PROJECTOR, Role.TEMPLATE)
@@ -84,12 +85,12 @@ def prepare(session: Session, text: str) -> Iterator[Prepared]:
 def _from_store(session: Session, name: str, manifest: Manifest, pulled: Pulled | None) -> Prepared:
     store = session.store
     row = artifact.detect(manifest, name)
-    model = row.read(manifest, store.read(manifest.config))
+    model = read_stored(row, manifest, store)
     _require_gguf(model.facts.format, name)
     parts = [part for part in model.parts if part.role in _OPENED]
-    facts = read_facts([HeaderFile(part.role, part.name, partial(store.ranges, part.blob)) for part in parts])
+    facts = read_facts([HeaderFile(part.role, part.name, partial(part_ranges, part, store)) for part in parts])
     _require_one_model([part.name for part in parts if part.role is Role.WEIGHTS], name)
-    places = _places(store, name, manifest.digest, parts)
+    places = _places(session, name, manifest.digest, parts)
     paths = {role: [place for part, place in zip(parts, places, strict=True) if part.role is role] for role in _OPENED}
     left = [part.name for part in model.of(Role.ADAPTER)]
     if left:
@@ -101,22 +102,32 @@ def _from_store(session: Session, name: str, manifest: Manifest, pulled: Pulled 
         projector=next(iter(paths[Role.PROJECTOR]), None),
         template=next(iter(paths[Role.TEMPLATE]), None),
         facts=facts,
-        parameters=_parameters(session, model),
+        parameters={**_parameters(session, model), **model.facts.settings},
         held=(manifest.digest, *(blob.digest for blob in manifest.blobs)),
         pulled=pulled,
     )
 
 
-def _places(store: Store, name: str, digest: Digest, parts: list[Part]) -> list[Path]:
-    """Return where each part lies under its own name; in a store that is read-only, under its digest's if that will do."""
+def _places(session: Session, name: str, digest: Digest, parts: list[Part]) -> list[Path]:
+    """Return where each part lies under its own name; in a store that is read-only, under its digest's if that will do.
+
+    What is packed in layers is unpacked once, beside the links to what is not.
+    """
+    store = session.store
+    packed = [part for part in parts if part.member]
     try:
-        folder = store.view(digest, [(part.name, part.blob) for part in parts])
+        if packed:
+            unpack(store, digest, packed, session.reporter)
+        folder = store.view(digest, [(part.name, part.blob) for part in parts if not part.member])
     except AccessDeniedError as error:
         if store.writable:
             raise
-        if sum(part.role is Role.WEIGHTS for part in parts) > 1:
+        if packed or sum(part.role is Role.WEIGHTS for part in parts) > 1:
             # A runtime finds the other shards by the name of the first.
-            msg = f"{name} is made of several files, which need their names in the store {store.root}: it is read-only"
+            why = (
+                "is packed in layers, out of which it goes into" if packed else "has several files, which get names in"
+            )
+            msg = f"{name} {why} the store {store.root}: it is read-only"
             hint = "run it once when the store can be written to, or pull it into another one with --store"
             raise AccessDeniedError(msg, hint=hint) from error
         return [store.blobs.path(part.blob.digest) for part in parts]
@@ -149,7 +160,7 @@ def _parameters(session: Session, model: Model) -> dict[str, object]:
     if part is None:
         return {}
     try:
-        return msgspec.json.decode(session.store.read(part.blob, limit=_MAX_PARAMS), type=dict[str, object])
+        return msgspec.json.decode(read_part(part, session.store, _MAX_PARAMS), type=dict[str, object])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         msg = f"the parameters of the model ({part.name}) are no JSON object"
         raise FormatError(msg, hint="the artifact is malformed") from error

@@ -13,9 +13,11 @@ from lading import reference as refs
 from lading.api.clock import now
 from lading.api.lookup import parse, remote, stored_name
 from lading.api.results import Pulled
-from lading.errors import IntegrityError, StoppedError
+from lading.artifact.layers import LOOK, Listing, list_archives
+from lading.artifact.unpack import list_stored, read_stored
+from lading.errors import FormatError, IntegrityError, StoppedError
 from lading.manifest import MAX_DOCUMENT
-from lading.plan import make_plan, single_manifest
+from lading.plan import make_plan, parse_platform, single_manifest
 from lading.store.views import safe_parts
 from lading.text import size
 from lading.transport import open_source
@@ -24,8 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from lading.api.session import Session
+    from lading.artifact.layers import Archive
     from lading.content import Source
-    from lading.manifest import Descriptor, Manifest
+    from lading.manifest import Descriptor, Document, Manifest, Platform
+    from lading.model import Model
     from lading.pace import Pace
     from lading.plan import Plan
     from lading.reference import Reference
@@ -44,11 +48,14 @@ class Way:
 ORDINARY = Way()
 
 
-def pull(session: Session, text: str, *, name: str | None = None, way: Way = ORDINARY) -> Pulled:
+def pull(
+    session: Session, text: str, *, name: str | None = None, way: Way = ORDINARY, platform: str | None = None
+) -> Pulled:
     """Fetch what a reference names, unless it is all here, and name it in the store.
 
-    `name` is the name to give; None gives the one that follows from the reference. `way` says how to fetch. What is to be fetched is read and
-    understood before the first byte of weights is. Raises the errors of the source, IntegrityError for bytes that are
+    `name` is the name to give; None gives the one that follows from the reference. `way` says how to fetch,
+    `platform` which image of several, as in linux/arm64. What is to be fetched is read and understood before the first
+    byte of weights is. Raises the errors of the source, IntegrityError for bytes that are
     not as promised, NoSpaceError before fetching what cannot fit, StoppedError, telling what is kept, after Ctrl-C.
     """
     reference = remote(session, text)
@@ -63,14 +70,17 @@ def pull(session: Session, text: str, *, name: str | None = None, way: Way = ORD
 
             return pull_hub(session, reference, local_name or reference.stored, way=way)
         case _:
-            return _pull_artifact(session, reference, local_name, way=way)
+            wanted = parse_platform(platform) if platform else None
+            return _pull_artifact(session, reference, local_name, way=way, platform=wanted)
 
 
-def _pull_artifact(session: Session, reference: Reference, name: str | None, *, way: Way) -> Pulled:
+def _pull_artifact(
+    session: Session, reference: Reference, name: str | None, *, way: Way, platform: Platform | None
+) -> Pulled:
     source, wanted = open_source(
         reference, session.config, lambda: session.client, insecure=session.insecure, reporter=session.reporter
     )
-    manifest = single_manifest(source.document(wanted), source.document, str(reference))
+    manifest = single_manifest(source.document(wanted), source.document, str(reference), platform)
     row = artifact.detect(manifest, str(reference))
     with session.store.lease([manifest.digest, *(blob.digest for blob in manifest.blobs)]):
         _understand(session, manifest, source, row)
@@ -83,6 +93,7 @@ def _pull_artifact(session: Session, reference: Reference, name: str | None, *, 
             format_name=row.name,
             annotations=origin(reference, manifest),
             way=way,
+            check=lambda: _require_names(read_stored(row, manifest, session.store)),
         )
 
 
@@ -101,7 +112,7 @@ def fetch(
 
     `check` may raise, once all bytes are here and before the name is given.
     """
-    manifest = plan.manifest
+    manifest = plan.root
     session.store.require_space(plan.missing_bytes)
     if not way.resume:
         for blob in plan.missing:
@@ -126,11 +137,11 @@ def fetch(
     )
 
 
-def origin(reference: Reference, manifest: Manifest) -> dict[str, str]:
+def origin(reference: Reference, document: Document) -> dict[str, str]:
     """Return the annotations of a name in the store: the reference it was pulled by, the exact source, the time."""
     match reference:
         case refs.Oci():
-            exact = f"oci://{refs.with_digest(reference, manifest.digest)}"
+            exact = f"oci://{refs.with_digest(reference, document.digest)}"
         case refs.Layout() | refs.Archive():
             # `verify --repair` may be run from another folder.
             exact = str(replace(reference, path=str(Path(reference.path).expanduser().absolute())))
@@ -140,13 +151,30 @@ def origin(reference: Reference, manifest: Manifest) -> dict[str, str]:
 
 
 def _understand(session: Session, manifest: Manifest, source: Source, row: artifact.Format) -> None:
-    # A config that makes no sense, or a file name that leads elsewhere, is refused before gigabytes are fetched.
+    # A config that makes no sense, or a file name that leads elsewhere, is refused before gigabytes are fetched. Of
+    # compressed layers that are not here the beginning is looked at.
     if manifest.config.size > MAX_DOCUMENT:
         msg = f"the config of {manifest.digest.short} has {manifest.config.size} bytes; 4 MiB are the most"
         raise IntegrityError(msg, hint="the artifact is malformed")
     if not session.store.has(manifest.config):
         session.store.put_blob(manifest.config, source, lambda _done: None)
-    model = row.read(manifest, session.store.read(manifest.config))
+    config = session.store.read(manifest.config)
+    here: list[Archive] = []
+    away: list[Archive] = []
+    for archive in row.archives(manifest, config):
+        (here if session.store.has(archive.blob) else away).append(archive)
+    stored, seen = list_stored(here, session.store), list_archives(away, source, within=LOOK)
+    try:
+        model = row.read(manifest, config, Listing({**stored.entries, **seen.entries}))
+    except FormatError:
+        # What is wrong may be that the rest was not seen; before a name is given, all of it will be.
+        if not seen.cut:
+            raise
+    else:
+        _require_names(model)
+
+
+def _require_names(model: Model) -> None:
     for part in model.parts:
         safe_parts(part.name)
 

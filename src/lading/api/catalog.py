@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -11,7 +11,8 @@ from lading import fs, media
 from lading.api.documents import FactsDocument, ModelDocument, PartDocument, facts_document, part_document
 from lading.errors import LadingError, NotFoundError
 from lading.events import Advanced, Started
-from lading.manifest import Manifest
+from lading.manifest import Index
+from lading.plan import single_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from lading.store import Store, Tag
     from lading.store.sweep import Fault, Pruned
 
-_CACHE_VERSION = 1
+_CACHE_VERSION = 3
 
 
 class _Summary(msgspec.Struct, frozen=True):
@@ -29,11 +30,9 @@ class _Summary(msgspec.Struct, frozen=True):
     format: str
     model: FactsDocument
     parts: tuple[PartDocument, ...]
-    config: tuple[str, int]
-
-    @property
-    def blobs(self) -> dict[str, int]:
-        return {self.config[0]: self.config[1], **{part.digest or "": part.size for part in self.parts}}
+    blobs: dict[str, int]
+    settings: dict[str, Any]
+    annotations: dict[str, str]
 
 
 class _Cache(msgspec.Struct, frozen=True):
@@ -50,7 +49,7 @@ def list_models(session: Session) -> tuple[ModelDocument, ...]:
     tags = sorted(store.tags(), key=lambda tag: tag.name)
     summaries = _summaries(store, tags)
     known = (summaries[tag.descriptor.digest] for tag in tags)
-    users = Counter(blob for summary in known if isinstance(summary, _Summary) for blob in summary.blobs)
+    users = _users(known)
     faults = store.blobs.linked.faults(store.blobs.path)
     return tuple(_listed(tag, summaries[tag.descriptor.digest], users, faults) for tag in tags)
 
@@ -71,10 +70,41 @@ def _listed(tag: Tag, summary: _Summary | str, users: Counter[str], faults: Mapp
         parts=known.parts,
         stored=True,
         own_size=sum(size for blob, size in known.blobs.items() if users[blob] == 1),
+        shared_size=sum(size for blob, size in known.blobs.items() if users[blob] > 1),
+        settings=known.settings,
+        annotations=known.annotations,
         source=tag.source,
         pulled=tag.pulled,
         broken=broken,
     )
+
+
+def bytes_of(session: Session, one: Tag) -> tuple[int, int]:
+    """Return how many bytes of a name's blobs no other name needs, and how many another one does."""
+    tags = session.store.tags()
+    summaries = _summaries(session.store, list(tags))
+    users = _users(summaries[tag.descriptor.digest] for tag in tags)
+    summary = summaries.get(one.descriptor.digest)
+    blobs = summary.blobs if isinstance(summary, _Summary) else {}
+    own = sum(size for blob, size in blobs.items() if users[blob] == 1)
+    return own, sum(blobs.values()) - own
+
+
+def users_of_blobs(session: Session) -> Counter[str]:
+    """Return how many names of the store need each blob, by digest."""
+    tags = session.store.tags()
+    summaries = _summaries(session.store, list(tags))
+    return _users(summaries[tag.descriptor.digest] for tag in tags)
+
+
+def index_format(index: Index) -> str:
+    """Return the formats of which an index holds one model, as `--format` takes them; `index` for any other."""
+    forms = dict.fromkeys(entry.annotations.get(media.FORM, "") for entry in index.manifests)
+    return ",".join(forms) if forms and "" not in forms else "index"
+
+
+def _users(summaries: Iterable[_Summary | str]) -> Counter[str]:
+    return Counter(blob for summary in summaries if isinstance(summary, _Summary) for blob in summary.blobs)
 
 
 def tag(session: Session, name: str, new_name: str) -> Digest:
@@ -124,7 +154,7 @@ def verify(session: Session) -> Iterator[tuple[Digest, int, Fault | None]]:
 
     The reporter hears how far it is under the key `verify`, and nothing at the end: what was found says more.
     """
-    from lading.runtime.cores import usable_processors  # noqa: PLC0415 - as above
+    from lading.hardware.cores import usable_processors  # noqa: PLC0415 - as above
     from lading.store import sweep  # noqa: PLC0415 - as above
 
     blobs = session.store.blobs
@@ -157,20 +187,23 @@ def _summaries(store: Store, tags: list[Tag]) -> dict[Digest, _Summary | str]:
 
 def _summarize(store: Store, one: Tag) -> _Summary | str:
     from lading import artifact  # noqa: PLC0415 - what the cache knows needs no reader of formats
+    from lading.artifact.unpack import read_stored  # noqa: PLC0415 - as above
 
     try:
         document = store.document(str(one.descriptor.digest))
-        if not isinstance(document, Manifest):
-            return "an index"
-        row = artifact.detect(document, one.name)
-        model = row.read(document, store.read(document.config))
+        manifest = single_manifest(document, store.document, one.name)
+        row = artifact.detect(manifest, one.name)
+        model = read_stored(row, manifest, store)
+        reached = tuple(store.reach(document))
     except LadingError as error:
         return error.message
     return _Summary(
-        row.name,
+        index_format(document) if isinstance(document, Index) else row.name,
         facts_document(model.facts),
         tuple(part_document(part) for part in model.parts),
-        (str(document.config.digest), document.config.size),
+        {str(blob.digest): blob.size for blob in reached},
+        dict(model.facts.settings),
+        dict(model.facts.annotations),
     )
 
 
@@ -188,5 +221,5 @@ def _remember(store: Store, summaries: dict[Digest, _Summary]) -> None:
         return
 
 
-_UNKNOWN = _Summary("", FactsDocument(), (), ("", 0))
+_UNKNOWN = _Summary("", FactsDocument(), (), {}, {}, {})
 _DECODER = msgspec.json.Decoder(_Cache)

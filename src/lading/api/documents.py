@@ -5,24 +5,31 @@ Sizes in bytes, times RFC 3339 in UTC, digests `algorithm:hex`; null means not k
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 if TYPE_CHECKING:
-    from lading.api.results import PackResult, Pulled, Pushed, Saved
+    from collections.abc import Iterable
+
+    from lading.api.results import Delivered, DeliveredForm, PackResult, Pulled, Pushed, Saved
     from lading.digest import Digest
     from lading.model import Model, ModelFacts, Part
 
 
 class PartDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """One file of a model; a bare file has no digest and no media type."""
+    """One file of a model; a bare file has no digest and no media type.
+
+    `layer` is the digest of the archive that the file is packed in, with others or alone, and `media_type` that
+    archive's; the file's own digest is null there unless the artifact says it.
+    """
 
     role: str
     name: str
     size: int
     digest: str | None = None
     media_type: str | None = None
+    layer: str | None = None
 
 
 class FactsDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,8 +56,19 @@ class PackedPartDocument(msgspec.Struct, frozen=True, kw_only=True):
     how: str
 
 
+class FormDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """One format of a model that was written in those asked for: where it is by itself."""
+
+    format: str
+    reference: str
+    digest: str
+
+
 class PackDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """What `pack` prints; `digest` is null in a dry run, which hashes nothing."""
+    """What `pack` prints; `digest` is null in a dry run, which hashes nothing.
+
+    `forms` are the formats of several, each with a name of its own.
+    """
 
     reference: str
     digest: str | None
@@ -58,13 +76,29 @@ class PackDocument(msgspec.Struct, frozen=True, kw_only=True):
     size: int
     model: FactsDocument
     parts: tuple[PackedPartDocument, ...]
+    settings: dict[str, Any]
+    annotations: dict[str, str]
+    forms: tuple[FormDocument, ...] = ()
+
+
+class VariantDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What an index names: a manifest, with the platform it is for, if any, and the bytes of its blobs."""
+
+    format: str
+    platform: str | None
+    digest: str
+    size: int | None
+    media_type: str
+    artifact_type: str | None
 
 
 class ModelDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """A model: `inspect` prints one, `list` an array. `digest` is the manifest's, null for a bare file.
+    """A model: `inspect` prints one, `list` an array. `digest` is the manifest's or index's, null for a bare file.
 
-    `own_size` counts blobs that no other named model of the store has, null outside it; `broken` says why the model
-    cannot be read.
+    `own_size` counts blobs that no other named model of the store has, `shared_size` the others, both null outside it;
+    `settings` is how its packager wants it served. `variants` are what an index names; `tags` those of a repository
+    that was named without one. `broken` says why the model cannot be read; `partly_read` are compressed layers
+    outside the store that were looked at only in part.
     """
 
     reference: str
@@ -76,9 +110,15 @@ class ModelDocument(msgspec.Struct, frozen=True, kw_only=True):
     parts: tuple[PartDocument, ...]
     stored: bool
     own_size: int | None = None
+    shared_size: int | None = None
+    settings: dict[str, Any] = {}
+    annotations: dict[str, str] = {}
+    variants: tuple[VariantDocument, ...] = ()
+    tags: tuple[str, ...] | None = None
     source: str | None = None
     pulled: str | None = None
     broken: str | None = None
+    partly_read: tuple[str, ...] = ()
 
 
 class PullDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,12 +137,30 @@ class PullDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PushDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """A pushed model: where it is now, the bytes of all and of what was sent."""
+    """A pushed model: where it is now, the bytes of all and of what was sent.
+
+    `forms` are the formats asked for, none where it went as it is.
+    """
 
     reference: str
     digest: str
     size: int
     new_bytes: int
+    forms: tuple[FormDocument, ...] = ()
+
+
+class CopyDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """A copied model: where it was, where it is now, the bytes of all and of what was sent.
+
+    `forms` are the formats asked for, none where it went as it is.
+    """
+
+    source: str
+    reference: str
+    digest: str
+    size: int
+    new_bytes: int
+    forms: tuple[FormDocument, ...] = ()
 
 
 class SavedModelDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,6 +225,30 @@ class VerifyDocument(msgspec.Struct, frozen=True, kw_only=True):
     unrepaired: tuple[UnrepairedDocument, ...] = ()
 
 
+class FindingDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that `lint` found: `level` is error, warning or note, `rule` is `invalid` for an error.
+
+    Lines and columns count from 1, columns in characters; the end is the first one after.
+    """
+
+    rule: str
+    level: str
+    message: str
+    hint: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+
+class LintDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What `lint` prints; `failed` says that the recipe cannot be built, or wants its warnings to be errors."""
+
+    file: str
+    findings: tuple[FindingDocument, ...]
+    failed: bool
+
+
 class VersionDocument(msgspec.Struct, frozen=True, kw_only=True):
     """The versions of lading and of the Python it runs on."""
 
@@ -194,6 +276,25 @@ def push_document(result: Pushed) -> PushDocument:
         digest=str(result.digest),
         size=result.total_bytes,
         new_bytes=result.new_bytes,
+        forms=_form_documents(result.forms),
+    )
+
+
+def copy_document(result: Delivered) -> CopyDocument:
+    """Write what was copied."""
+    return CopyDocument(
+        source=result.source,
+        reference=result.destination,
+        digest=str(result.digest),
+        size=result.total_bytes,
+        new_bytes=result.new_bytes,
+        forms=_form_documents(result.forms),
+    )
+
+
+def _form_documents(forms: Iterable[DeliveredForm]) -> tuple[FormDocument, ...]:
+    return tuple(
+        FormDocument(format=form.format, reference=form.destination, digest=str(form.digest)) for form in forms
     )
 
 
@@ -225,9 +326,10 @@ def part_document(part: Part) -> PartDocument:
     return PartDocument(
         role=part.role.value,
         name=part.name,
-        size=part.blob.size,
-        digest=str(part.blob.digest),
+        size=part.size,
+        digest=None if part.digest is None else str(part.digest),
         media_type=part.blob.media_type,
+        layer=str(part.blob.digest) if part.member else None,
     )
 
 
@@ -244,6 +346,8 @@ def model_document(
         model=facts_document(model.facts),
         parts=tuple(part_document(part) for part in model.parts),
         stored=stored,
+        settings=dict(model.facts.settings),
+        annotations=dict(model.facts.annotations),
     )
 
 
@@ -259,4 +363,7 @@ def pack_document(result: PackResult) -> PackDocument:
             PackedPartDocument(role=file.role.value, name=file.name, size=file.size, how=file.how)
             for file in result.files
         ),
+        settings=dict(result.facts.settings),
+        annotations=dict(result.facts.annotations),
+        forms=_form_documents(result.forms),
     )

@@ -31,12 +31,13 @@ class Pulled:
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """A pushed model: where it is now, its digest, bytes of all and of what crossed."""
+    """A pushed model: where it is now, its digest, bytes of all and of what crossed, and its formats if some were asked for."""
 
     destination: str
     digest: Digest
     total_bytes: int
     new_bytes: int
+    forms: tuple[DeliveredForm, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +67,27 @@ class PackedFile:
 
 
 @dataclass(frozen=True, slots=True)
+class DeliveredForm:
+    """One format of a model that was written in several, or in another than it had: where it is by itself."""
+
+    format: str
+    destination: str
+    digest: Digest
+
+
+@dataclass(frozen=True, slots=True)
 class PackResult:
-    """A packed model; `digest` is None in a dry run, which hashes nothing."""
+    """A packed model; `digest` is None in a dry run, which hashes nothing.
+
+    `format` is what `--format` said, `forms` are the formats of several, each with a name of its own.
+    """
 
     name: str
     digest: Digest | None
     format: str
     facts: ModelFacts
     files: tuple[PackedFile, ...]
+    forms: tuple[DeliveredForm, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,3 +127,18 @@ class Repaired:
 
     mended: tuple[Mended, ...]
     left: tuple[Unmended, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A model that was copied: from where, where it is now, its digest, bytes of all and of what crossed.
+
+    `forms` are the formats that were asked for, none where it was copied as it is.
+    """
+
+    source: str
+    destination: str
+    digest: Digest
+    total_bytes: int
+    new_bytes: int
+    forms: tuple[DeliveredForm, ...] = ()

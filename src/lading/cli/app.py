@@ -110,9 +110,40 @@ class Rate(click.ParamType[int]):
         return rate
 
 
+class Pair(click.ParamType[tuple[str, str]]):
+    """A name and a text: ctx-size=8192."""
+
+    name = "name=text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Return both; the text may hold further equal signs."""
+        if isinstance(value, tuple):
+            return value
+        key, sign, text = str(value).partition("=")
+        if not key or not sign:
+            self.fail(f"{value!r} is no pair; one is written like name=text", param, ctx)
+        return key, text
+
+
 def paced(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command --limit-rate; it receives `limit_rate` in bytes per second, or None."""
     return click.option("--limit-rate", type=Rate(), metavar="RATE", help="Most bytes per second, as in 50M.")(function)
+
+
+def formatted(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command that writes models --format, --platform and --base; it receives `formats`, `platform` and `base`."""
+    function = click.option(
+        "--base", metavar="IMAGE", help="Put an image's layers upon this one, which brings a shell and commands."
+    )(function)
+    function = click.option(
+        "--platform", metavar="OS/ARCH", help="Only for this platform, of images for several; as in linux/arm64."
+    )(function)
+    return click.option(
+        "--format",
+        "formats",
+        metavar="LIST",
+        help="Write it so: docker, modelpack, image, or several with commas; both = docker,modelpack.",
+    )(function)
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")

@@ -15,11 +15,20 @@ SECTIONS: dict[str, dict[str, str]] = {
     "Models": {
         "pull": "Fetch models into the store, verified.",
         "push": "Write a model to a registry or a layout.",
+        "copy": "Carry a model from one place to another, in any format.",
+        "save": "Write models to one file, to carry them elsewhere.",
+        "load": "Take in models that were saved to a file.",
         "pack": "Make a model of a file or folder.",
         "list": "Show the models of the store.",
         "inspect": "Show what a model is, without fetching its weights.",
         "tag": "Give a model a second name.",
         "rm": "Drop names of models.",
+    },
+    "Recipes": {
+        "lint": "Find what is doubtful in a recipe.",
+        "convert": "Make a GGUF file of a folder of safetensors.",
+        "quantize": "Make a smaller GGUF file of a GGUF file.",
+        "imatrix": "Find out which weights matter to a text.",
     },
     "Running": {
         "run": "Ask a model, or chat with it.",
@@ -35,7 +44,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "logout": "Forget a registry's credentials.",
     },
     "About": {
-        "info": "Show settings, store and runtimes.",
+        "info": "Show settings, store, runtimes and hardware.",
         "version": "Show the version.",
         "completion": "Print a shell's completion script.",
     },

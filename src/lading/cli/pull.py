@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 @click.command("pull", short_help="Fetch models into the store, verified.")
 @click.argument("references", metavar="REF...", nargs=-1, required=True)
 @click.option("-t", "--tag", "name", metavar="NAME", help="Name the model this in the store.")
-@click.option("--parallel", type=click.IntRange(1, 32), default=4, show_default=True, help="Files fetched at a time.")
+@click.option("--parallel", type=click.IntRange(1, 32), default=4, show_default=True, help="Connections at a time.")
 @click.option("--no-resume", is_flag=True, help="Begin anew instead of taking up what an interrupted pull left.")
+@click.option("--platform", metavar="OS/ARCH", help="Of images for several, take that for this; as in linux/arm64.")
 @paced
 @json_option
 @networked
@@ -30,6 +31,7 @@ def command(
     name: str | None,
     parallel: int,
     no_resume: bool,
+    platform: str | None,
     limit_rate: int | None,
     as_json: bool,
     offline: bool,
@@ -41,7 +43,7 @@ def command(
     REF   host/repository[:tag|@digest]   a registry
           hf://owner/repo[:QUANT]         Hugging Face; ms:// ModelScope
           ollama://[ns/]name[:tag]        an Ollama registry
-          oci-layout:DIR[:tag]            an OCI image layout
+          oci-layout:DIR[:tag]            an OCI image layout; oci-archive:FILE one in a tar
           https://host/file.gguf          one file
           name                            what a short name or an earlier pull says
 
@@ -60,7 +62,7 @@ def command(
     try:
         with app.session(offline=offline, insecure=insecure) as session:
             for reference in references:
-                result = pull(session, reference, name=tag_name(name) if name else None, way=way)
+                result = pull(session, reference, name=tag_name(name) if name else None, way=way, platform=platform)
                 results.append(result)
                 if not as_json:
                     click.echo(_line(result))

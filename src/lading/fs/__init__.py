@@ -20,6 +20,7 @@ from lading.fs.names import (
     sync_folder,
 )
 from lading.fs.partial import SYNCED_EACH, SYNCED_FINELY, Partial, atomic_write
+from lading.fs.scratch import check_space, put, scratch, written_back
 from lading.ranges import Origin, as_lading_error, open_regular, os_errors, settled
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Partial",
     "as_lading_error",
     "atomic_write",
+    "check_space",
     "clone",
     "free_bytes",
     "hard_link",
@@ -37,12 +39,15 @@ __all__ = [
     "move_durably",
     "open_regular",
     "os_errors",
+    "put",
     "read_if_locked",
     "remove",
     "remove_if_idle",
     "remove_tree",
+    "scratch",
     "settled",
     "symbolic_link",
     "sync_folder",
     "try_lock",
+    "written_back",
 ]

@@ -12,8 +12,8 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lading.runtime import tether, wire
 from lading.hardware.cores import usable_cores
+from lading.runtime import tether, wire
 from lading.runtime.settings import ServeSettings
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import sys
 
 import pytest
 
@@ -98,3 +99,36 @@ def test_a_stranger_s_file_name_cannot_steer_the_terminal(mode: str, monkeypatch
     assert "\x1b]0;" not in stream.getvalue()
     assert "\x1b[31mred" not in stream.getvalue()
     assert "[bold]" in stream.getvalue()
+
+
+def test_an_item_that_starts_after_the_bars_were_settled_gets_a_bar_of_its_own_below(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    with ui.reporter("bar", stream, quiet=False) as reporter:
+        reporter.emit(Started("a", "weights", "first.gguf", 7))
+        reporter.emit(Finished("a"))
+        ui.settle(reporter)
+        stream.write("result\n")
+        reporter.emit(Advanced("a", 3))  # of a thread that did not hear
+        reporter.emit(Started("a", "weights", "second.gguf", 7))
+        reporter.emit(Finished("a"))
+    before, after = stream.getvalue().split("result\n")
+    assert before.count("\n") == 1
+    assert before.endswith(("\n", "\x1b[?25h"))
+    assert percentages(before)[-1] == percentages(after)[-1] == 100
+    assert "first.gguf" not in after
+    assert "second.gguf" in after
+
+
+def test_bars_leave_stdout_to_those_who_print_there(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    with ui.reporter("bar", stream, quiet=False) as reporter:
+        reporter.emit(Started("a", "weights", "model.gguf", 7))
+        sys.stdout.write("result\n")
+    assert capsys.readouterr().out == "result\n"
+    assert "result" not in stream.getvalue()

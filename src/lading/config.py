@@ -244,12 +244,20 @@ def _hubs(environ: Mapping[str, str], home: Path) -> Hubs:
     named = environ.get("HF_TOKEN_PATH")
     token = environ.get("HF_TOKEN") or environ.get("HUGGING_FACE_HUB_TOKEN") or ""
     return Hubs(
-        hf_endpoint=environ.get("HF_ENDPOINT") or None,
+        hf_endpoint=_endpoint(environ, "HF_ENDPOINT"),
         hf_token=token.strip() or None,
         hf_token_files=(_absolute(named, home),) if named else (hf_home / "token",),
-        ms_endpoint=environ.get("MODELSCOPE_ENDPOINT") or environ.get("MODELSCOPE_DOMAIN") or None,
+        ms_endpoint=_endpoint(environ, "MODELSCOPE_ENDPOINT") or environ.get("MODELSCOPE_DOMAIN") or None,
         ms_token=(environ.get("MODELSCOPE_API_TOKEN") or "").strip() or None,
     )
+
+
+def _endpoint(environ: Mapping[str, str], name: str) -> str | None:
+    value = environ.get(name) or None
+    if value and not value.startswith(("http://", "https://")):
+        msg = f"{name} is no http or https URL"
+        raise UsageError(msg, hint="a hub's address is like https://hub.example.org")
+    return value
 
 
 def _auth_files(environ: Mapping[str, str], home: Path, config_home: Path, user: int) -> tuple[Path, ...]:

@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
 from lading.events import Advanced, Event, Finished, Noted, Skipped, Started
@@ -45,6 +46,12 @@ def reporter(mode: str, stream: TextIO, *, quiet: bool) -> Iterator[Reporter]:
             bars.close()
     else:
         yield Lines(stream)
+
+
+def settle(reporter: Reporter) -> None:
+    """End what moves on the terminal, so that a result can be printed below it; the next item begins anew."""
+    if isinstance(reporter, Bars):
+        reporter.close()
 
 
 class Warnings:
@@ -135,7 +142,9 @@ class Bars:
             columns: tuple[ProgressColumn, ...] = (name, share, left)
         else:
             columns = (name, BarColumn(bar_width=28), share, DownloadColumn(), TransferSpeedColumn(), left)
-        self._progress = Progress(*columns, console=console)
+        # stdout is not rich's to redirect: what is printed there goes where the user sent it.
+        self._new_progress = partial(Progress, *columns, console=console, redirect_stdout=False)
+        self._progress = self._new_progress()
         self._stream = stream
         self._tasks: dict[str, TaskID] = {}
         self._furthest: dict[str, int] = {}
@@ -163,8 +172,12 @@ class Bars:
                     return
 
     def close(self) -> None:
-        """Leave the bars as they stand and give the terminal back."""
-        self._progress.stop()
+        """Leave the bars as they stand and give the terminal back; an item that starts later gets new ones below."""
+        with self._lock:
+            self._progress.stop()
+            self._progress = self._new_progress()
+            self._tasks.clear()
+            self._furthest.clear()
 
     def _start(self, event: Started) -> None:
         self._progress.start()

@@ -86,6 +86,13 @@ def test_offline_is_a_word_for_yes_or_no(tmp_path: Path, value: str, expected: b
         _load(tmp_path, LADING_OFFLINE="maybe")
 
 
+def test_a_hubs_address_that_is_no_url_names_its_variable(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^HF_ENDPOINT is no http or https URL"):
+        _load(tmp_path, HF_ENDPOINT="foo")
+    with pytest.raises(UsageError, match=r"^MODELSCOPE_ENDPOINT is no http or https URL"):
+        _load(tmp_path, MODELSCOPE_ENDPOINT="foo")
+
+
 def test_no_secret_shows_in_a_printed_config(tmp_path: Path) -> None:
     settings = _load(tmp_path, LADING_API_KEY="sk-canary", HTTPS_PROXY="http://sam:canary@proxy:3128")
     assert settings.api_key == "sk-canary"

@@ -155,6 +155,55 @@ def test_a_broken_connection_is_tried_again_for_get_but_not_for_post(hostile: An
     assert client.request("POST", f"{hostile.url}/a", body=b"", again=True).read(9) == b"ok"
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_small_answer_that_breaks_off_is_asked_for_again(
+    hostile: Any, reply: Any, client: Client, naps: list[float], *, chunked: bool
+) -> None:
+    cut = reply(body=b"the whole", cut=3, chunked=chunked, headers={"ETag": "old"})
+    hostile.on("GET", "/a", cut, reply(503), cut, reply(body=b"the whole", headers={"ETag": "new"}))
+    with client.request("GET", f"{hostile.url}/a", authorization=SECRET) as response:
+        assert response.read(9) == b"the whole"
+        assert response.headers["ETag"] == "new", "the answer is the one that came whole"
+    assert [one.headers["Authorization"] for one in hostile.asked] == [SECRET] * 4
+    assert len(naps) == 3
+
+
+def test_a_small_answer_that_always_breaks_off_is_given_up(hostile: Any, reply: Any, client: Client) -> None:
+    hostile.on("GET", "/a", reply(body=b"the whole", cut=3))
+    with pytest.raises(NetworkError, match="6 bytes before the end"):
+        client.request("GET", f"{hostile.url}/a").read(9)
+    assert len(hostile.asked) == 3
+    with client.impatiently(), pytest.raises(NetworkError):
+        client.request("GET", f"{hostile.url}/a").read(9)
+    assert len(hostile.asked) == 4
+
+
+def test_an_answer_to_a_post_that_breaks_off_is_not_asked_for_again(hostile: Any, reply: Any, client: Client) -> None:
+    hostile.on("POST", "/a", reply(body=b"the whole", cut=3))
+    with pytest.raises(NetworkError, match="6 bytes before the end"):
+        client.request("POST", f"{hostile.url}/a", body=b"", again=True).read(9)
+    assert len(hostile.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        (404, {}),
+        (200, {"Content-Type": "text/html"}),
+        (206, {"Content-Range": "bytes 1-9/20"}),
+        (206, {"Content-Range": "bytes 0-8/20", "ETag": "new"}),
+    ],
+)
+def test_an_answer_of_another_kind_is_not_taken_for_the_one_that_broke_off(
+    hostile: Any, reply: Any, client: Client, status: int, headers: dict[str, str]
+) -> None:
+    first = {"Content-Range": "bytes 0-8/20", "ETag": "old"} if status == 206 else {}
+    cut = reply(206 if status == 206 else 200, b"the whole", first, cut=3)
+    hostile.on("GET", "/a", cut, reply(status, b"something", headers))
+    with pytest.raises(NetworkError, match="6 bytes before the end"):
+        client.request("GET", f"{hostile.url}/a").read(9)
+
+
 def test_a_payload_is_streamed_with_its_length_and_opened_anew_for_another_try(
     hostile: Any, reply: Any, client: Client
 ) -> None:
@@ -245,6 +294,20 @@ def test_a_proxy_that_refuses_is_named_without_its_password(proxy: Any) -> None:
     assert b"canary" not in proxy()[0]
     assert b"Proxy-Authorization: Basic" in proxy()[0] or b"proxy-authorization: Basic" in proxy()[0]
     client.close()
+
+
+def test_a_proxy_that_is_not_reached_is_named_with_the_variable_that_names_it() -> None:
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        where = f"127.0.0.1:{unheard.getsockname()[1]}"
+        network = Network(proxies={"https": f"http://sam:hunter2@{where}", "http": f"http://sam:hunter2@{where}"})
+        for scheme in ("https", "http"):
+            client = Client(network, patience=Patience(tries=1))
+            with pytest.raises(NetworkError, match=f"^the proxy {where} is not reached") as caught:
+                client.request("GET", f"{scheme}://registry.acme.test/v2/")
+            assert f"{scheme}_proxy or {scheme.upper()}_PROXY" in caught.value.hint
+            assert "hunter2" not in caught.value.message + caught.value.hint
+            client.close()
 
 
 def test_many_threads_share_a_client(hostile: Any, reply: Any, client: Client) -> None:

@@ -104,8 +104,11 @@ def test_a_small_file_is_read_whole_where_ranges_are_unknown(hostile: Any, reply
 
 def test_a_large_file_is_not_downloaded_for_a_part(hostile: Any, reply: Any, remote: Any) -> None:
     hostile.on("GET", "/a", reply(200, b"x" * 100, length=SMALL + 1))
+    file = remote(SMALL + 1)
+    assert not file.undivided
     with pytest.raises(NetworkError, match="cannot send a part"):
-        remote(SMALL + 1).read_at(0, 10)
+        file.read_at(0, 10)
+    assert file.undivided
 
 
 def test_a_file_shorter_than_promised_is_named(hostile: Any, reply: Any, remote: Any) -> None:

@@ -83,6 +83,22 @@ def test_pulling_again_costs_one_request_and_no_byte(lading: CommandLine, url: s
     assert len(asked(hostile, "GET")) == 1
 
 
+@pytest.mark.parametrize("kind", ["gguf", "no gguf"])
+def test_a_big_file_comes_whole_from_a_server_that_knows_no_ranges(
+    lading: CommandLine, hostile: Hostile, reply: type[Reply], kind: str
+) -> None:
+    data = weights(5 * MEBIBYTE) if kind == "gguf" else bytes(5 * MEBIBYTE)
+    for method in ("HEAD", "GET"):
+        hostile.on(method, "/big.gguf", reply(200, data))
+    pulled = lading("pull", f"{hostile.url}/big.gguf", "--json", code=0 if kind == "gguf" else 6)
+    whole = [one for one in hostile.asked if one.method == "GET" and "Range" not in one.headers]
+    assert len(whole) == 1
+    if kind == "gguf":
+        assert json.loads(pulled.stdout)[0]["new_bytes"] == len(data)
+    else:
+        assert json.loads(lading("list", "--json").stdout) == []
+
+
 @pytest.fixture
 def big(tmp_path: Path) -> bytes:
     """A model of 24 MiB."""

@@ -10,7 +10,7 @@ from sources import Memory, descriptor, ignore, manifest, put
 
 from lading import media
 from lading.digest import Digest
-from lading.errors import FormatError, LadingError, NotFoundError, UsageError
+from lading.errors import FormatError, LadingError, NoSpaceError, NotFoundError, UsageError
 from lading.store import Store, sweep
 
 if TYPE_CHECKING:
@@ -272,6 +272,21 @@ def test_an_index_with_an_entry_that_cannot_be_read_frees_nothing(store: Store) 
     with pytest.raises(LadingError):
         sweep.prune(store)
     assert len(list(store.blobs.digests())) == 3
+
+
+def test_a_damaged_index_says_to_restore_it_or_to_begin_anew_and_never_to_remove_it(store: Store) -> None:
+    put(store, "a", b"1")
+    (store.root / "index.json").write_text("{")
+    with pytest.raises(FormatError, match="is not JSON") as caught:
+        store.tags()
+    assert "begin anew with another --store" in caught.value.hint
+    assert "remove" not in caught.value.hint
+
+
+def test_too_little_space_tells_what_stays_free(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lading.fs.free_bytes", lambda _folder: 225_200_000)
+    with pytest.raises(NoSpaceError, match=r"209\.7 MB .* 225\.2 MB are free .* of which 16\.8 MB are to stay free"):
+        store.require_space(209_700_000)
 
 
 def test_a_store_that_lost_its_index_is_neither_read_nor_written_until_it_is_back(store: Store) -> None:

@@ -112,8 +112,23 @@ def test_a_wrong_body_gets_no_name_and_leaves_nothing(store: Store, check_store:
         store.put_blob(blob, source, ignore)
     assert blob.digest.short in error.value.message
     assert error.value.hint
-    assert len(source.opened) == 1
+    assert source.opened == [(blob.digest, 0)] * 2, "read once more, and no more than that"
     assert check_store(store.root, idle=True) == set()
+
+
+@pytest.mark.parametrize("body", WRONG.values(), ids=WRONG)
+def test_a_body_that_is_wrong_once_is_read_once_more(store: Store, check_store: CheckStore, body: bytes) -> None:
+    class WrongOnce(Memory):
+        def open(self, blob: Descriptor, /, offset: int = 0) -> ByteReader:
+            self.bodies[blob.digest] = DATA if self.opened else body
+            return super().open(blob, offset)
+
+    blob = descriptor(DATA)
+    source = WrongOnce()
+    store.put_blob(blob, source, ignore)
+    assert source.opened == [(blob.digest, 0)] * 2
+    assert in_store(store, blob) == DATA
+    assert check_store(store.root, idle=True) == {blob.digest}
 
 
 @pytest.mark.parametrize("size", [len(DATA) - 1, len(DATA) + 1, 0])

@@ -415,8 +415,9 @@ def test_what_lies_at_a_location_is_pulled_and_inspected_by_the_name_before_it(
     shown = json.loads(site.lading("inspect", "acme.example.org/team/story:1", "--json").stdout)
     assert shown["reference"] == "acme.example.org/team/story:1"
     assert shown["digest"] == site.model["digest"]
-    told = site.lading("inspect", "acme.example.org/team/story", code=3).stderr
-    assert "acme.example.org/team/story has no tag `latest`; it has 1" in told
+    assert "acme.example.org/team/story" in site.lading("inspect", "acme.example.org/team/story").stdout
+    told = site.pull("acme.example.org/team/story", code=3).stderr
+    assert "has no tag `latest` for `inner/story`; it has 1" in told
     told = site.lading("pull", "acme.example.org/team/story:2", code=3).stderr
     assert f"registries.conf leads to {place.host}/inner/story" in told
 

@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, assert_type
 
 from lading import api
+from lading.build.convert import ConvertOptions
+from lading.build.imatrix import ImatrixOptions
+from lading.build.quantize import QuantizeOptions
 from lading.chat import Wishes
 from lading.digest import Digest
 from lading.errors import LadingError
@@ -40,7 +43,9 @@ def sessions(environment: Mapping[str, str]) -> api.Session:
 
 
 def voyage(session: api.Session, file: Path) -> None:
-    packed = api.pack(session, file, "story:1", format_name="modelpack", copy=True, dry_run=False)
+    words = api.given(name="Story", template=file, licences=["MIT"], params=[("ctx-size", "2048")])
+    assert_type(words, api.Given)
+    packed = api.pack(session, file, "story:1", format_name="modelpack", given=words, copy=True, dry_run=False)
     assert_type(packed.name, str)
     assert_type(packed.digest, Digest | None)
     for one in packed.files:
@@ -87,6 +92,9 @@ def look(session: api.Session) -> int | None:
     assert_type(document.model.architecture, str | None)
     assert_type(document.parts[0].name, str)
     assert_type(found.requests, int)
+    assert_type(api.manifest_bytes(session, "story:1"), bytes)
+    assert_type(api.config_bytes(session, "story:1"), bytes)
+    assert_type(api.tree(session, "story:1"), api.Node)
     for model in api.list_models(session):
         assert_type(model.own_size, int | None)
     return document.model.parameters
@@ -98,15 +106,29 @@ def keep_house(session: api.Session) -> int:
     freed = api.prune(session, dry_run=True)
     assert_type(freed.bytes, int)
     assert_type(freed.blobs, int)
-    faults = 0
+    faults = []
     for digest, size, fault in api.verify(session):
         assert_type(digest, Digest)
         assert_type(size, int)
         if fault is not None:
             assert_type(fault.why, str)
             assert_type(fault.models, tuple[str, ...])
-            faults += 1
-    return faults
+            faults.append(fault)
+    repaired = api.repair(session, faults)
+    assert_type(repaired, api.Repaired)
+    return len(repaired.left)
+
+
+def make(session: api.Session, folder: Path, environment: Mapping[str, str]) -> api.Linted:
+    made = api.convert(session, folder, folder / "f16.gguf", ConvertOptions(type="F16"), environment)
+    assert_type(made, Path)
+    matrix = api.imatrix(
+        session, made, folder / "text", folder / "m.gguf", options=ImatrixOptions(), environment=environment
+    )
+    assert_type(matrix, Path)
+    small = api.quantize(session, made, folder / "q4.gguf", QuantizeOptions(type="Q4_K_M", imatrix=matrix), environment)
+    assert_type(small, tuple[Path, ...])
+    return api.lint(folder / "GGUFPackerfile", {"QUANT": "Q4_K_M"})
 
 
 def failures(session: api.Session) -> str:

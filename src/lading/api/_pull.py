@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from lading import artifact, copy, media
 from lading import reference as refs
 from lading.api.clock import now
-from lading.api.lookup import parse, remote, stored_name
+from lading.api.lookup import local, parse, remote, stored_name
 from lading.api.results import Pulled
 from lading.artifact.layers import LOOK, Listing, list_archives
 from lading.artifact.unpack import list_stored, read_stored
-from lading.errors import FormatError, IntegrityError, StoppedError
-from lading.manifest import MAX_DOCUMENT
+from lading.errors import FormatError, IntegrityError, NotFoundError, StoppedError
+from lading.manifest import MAX_DOCUMENT, Manifest
 from lading.plan import make_plan, parse_platform, single_manifest
 from lading.store.views import safe_parts
 from lading.text import size
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from lading.api.session import Session
     from lading.artifact.layers import Archive
     from lading.content import Source
-    from lading.manifest import Descriptor, Document, Manifest, Platform
+    from lading.manifest import Descriptor, Document, Platform
     from lading.model import Model
     from lading.pace import Pace
     from lading.plan import Plan
@@ -55,9 +55,11 @@ def pull(
 
     `name` is the name to give; None gives the one that follows from the reference. `way` says how to fetch,
     `platform` which image of several, as in linux/arm64. What is to be fetched is read and understood before the first
-    byte of weights is. Raises the errors of the source, IntegrityError for bytes that are
+    byte of weights is. Offline, a model of the store that is whole is up to date. Raises the errors of the source, IntegrityError for bytes that are
     not as promised, NoSpaceError before fetching what cannot fit, StoppedError, telling what is kept, after Ctrl-C.
     """
+    if (session.offline or session.config.offline) and not platform and (kept := _kept(session, text, name)):
+        return kept
     reference = remote(session, text)
     local_name = name or stored_name(parse(text)) or stored_name(reference)
     match reference:
@@ -72,6 +74,27 @@ def pull(
         case _:
             wanted = parse_platform(platform) if platform else None
             return _pull_artifact(session, reference, local_name, way=way, platform=wanted)
+
+
+def _kept(session: Session, text: str, name: str | None) -> Pulled | None:
+    """Return what the store holds whole of what came over the network; None leaves it to the place it came from."""
+    tag = local(session, name or text)
+    if tag is None or (name and tag.reference != str(remote(session, text))):
+        return None
+    # What came from this machine can be asked for offline too.
+    if tag.reference and isinstance(refs.parse(tag.reference), refs.Layout | refs.Archive | refs.File):
+        return None
+    try:
+        manifest = session.store.document(tag.name)
+    except (IntegrityError, NotFoundError):
+        return None
+    if not isinstance(manifest, Manifest):
+        return None
+    plan = make_plan(manifest, session.store.has)
+    if plan.missing:
+        return None
+    row = artifact.detect(manifest, tag.name)
+    return Pulled(tag.name, manifest.digest, row.name, plan.total_bytes + len(manifest.raw), 0, up_to_date=True)
 
 
 def _pull_artifact(

@@ -9,7 +9,7 @@ from lading import artifact, media
 from lading.api._pull import telling_what_is_kept
 from lading.api.clock import now
 from lading.api.results import Pulled
-from lading.errors import UsageError
+from lading.errors import NetworkError, UsageError
 from lading.events import Advanced, Finished, Started
 from lading.facts import HeaderFile, read_facts
 from lading.manifest import Descriptor
@@ -30,7 +30,7 @@ _BLOB = "application/octet-stream"
 
 
 def pull_file(session: Session, reference: Url, name: str, *, way: Way) -> Pulled:
-    """Fetch a file of weights and name it in the store; its header is read before the rest of it.
+    """Fetch a file of weights and name it in the store; its header is read before the rest of it where ranges are known.
 
     A version of the file that is here already costs only the question for it.
     """
@@ -87,8 +87,7 @@ def _fetched(session: Session, file: WebFile, lease: Lease, way: Way) -> Adopted
     if not way.resume:
         store.blobs.forget_part(wanted.digest)
     store.require_space(file.size - store.received(wanted))
-    with closing(file.ranges()) as ranges:
-        read_facts([HeaderFile(Role.WEIGHTS, file.name, lambda: ranges)])
+    _look_ahead(file)
     source: Source = Paced(WebSource(file), way.pace) if way.pace else WebSource(file)
 
     def progress(done: int) -> None:
@@ -105,6 +104,16 @@ def _fetched(session: Session, file: WebFile, lease: Lease, way: Way) -> Adopted
                 adopted = store.put_unknown(file.name, file.size, reader, progress, lease=lease)
     session.reporter.emit(Finished(file.url))
     return adopted
+
+
+def _look_ahead(file: WebFile) -> None:
+    """Refuse what is no weights file before it is fetched; where the server knows no ranges, that is found out after."""
+    with closing(file.ranges()) as ranges:
+        try:
+            read_facts([HeaderFile(Role.WEIGHTS, file.name, lambda: ranges)])
+        except NetworkError:
+            if not ranges.undivided:
+                raise
 
 
 def _version(file: WebFile) -> Version:

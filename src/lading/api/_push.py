@@ -29,7 +29,7 @@ def push(
 
     `pace` limits the speed. Blobs that are there are skipped, those in another repository of the same registry mounted;
     the name goes last. Raises UsageError for a local name without a destination, IntegrityError for a blob that was
-    changed in the store.
+    changed in the store, NotFoundError for one that is missing there; then nothing is sent.
     """
     tag = local(session, name)
     if tag is None:
@@ -40,6 +40,10 @@ def push(
         msg = f"`{place.name}` names no place to push to"
         raise UsageError(msg, hint=f"say where: lading push {tag.name} registry.example.org/team/name:tag")
     origin = of_store(session, tag.name, place)
-    with session.store.use(blob.digest for blob in session.store.reach(origin.document)):
+    blobs = tuple(session.store.reach(origin.document))
+    with session.store.use(blob.digest for blob in blobs):
+        # A registry that has a blob is never sent it: a damaged one would go unnoticed.
+        for blob in blobs:
+            session.store.ranges(blob).close()
         done = deliver(session, origin, place, wish or Wish(), parallel=parallel, pace=pace)
     return Pushed(done.destination, done.digest, done.total_bytes, done.new_bytes, done.forms)

@@ -38,7 +38,7 @@ class Session:
         """The HTTP client, made when first needed. Raises NetworkError when working offline."""
         if self.offline or self.config.offline:
             msg = "the network is not used offline"
-            raise NetworkError(msg, hint="leave --offline or LADING_OFFLINE away, or name what `lading list` shows")
+            raise NetworkError(msg, hint="leave --offline or LADING_OFFLINE away")
         from lading.http import Client  # noqa: PLC0415 - urllib3 is loaded only by those who speak HTTP
 
         return Client(self.config.network, reporter=self.reporter)

@@ -46,15 +46,21 @@ def main() -> int:
             # The reader of our output has gone (`| head`): nothing is left to say, not even at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
-        if "--debug" in sys.argv:
-            raise
+        if not isinstance(error, StoppedError):
+            _show_place()
         return _explain(error)
     except (KeyboardInterrupt, click.Abort):
         return _tell("interrupted", "", 130, word="")
-    except Exception as error:
-        if "--debug" in sys.argv:
-            raise
+    except Exception as error:  # noqa: BLE001 - no traceback reaches a user who did not ask for one
+        _show_place()
         return _tell(f"lading failed: {type(error).__name__}: {error}", "this is a defect; --debug shows where", 1)
+
+
+def _show_place() -> None:
+    if "--debug" in sys.argv:
+        import traceback  # noqa: PLC0415 - for those who ask
+
+        traceback.print_exc()
 
 
 def _run() -> int:

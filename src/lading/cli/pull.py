@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lading import ui
 from lading.cli.app import App, common, json_option, networked, paced, print_json
 from lading.errors import StoppedError
 from lading.text import size
@@ -65,6 +66,7 @@ def command(
                 result = pull(session, reference, name=tag_name(name) if name else None, way=way, platform=platform)
                 results.append(result)
                 if not as_json:
+                    ui.settle(session.reporter)
                     click.echo(_line(result))
     except KeyboardInterrupt:
         msg = "interrupted: what was fetched is kept; the same command resumes"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lading import ui
 from lading.cli.app import App, common, networked
 from lading.cli.messages import tell
 from lading.cli.serving import environment, flush_word, introduce, make_options, runtime_options
@@ -63,6 +64,7 @@ def command(
             session, reference, make_options(chosen), environment(), wishes=Wishes(max_tokens=limit), system=system
         ) as talking,
     ):
+        ui.settle(session.reporter)
         app.say(introduce(talking.serving))
         if chatting:
             _chat(app, talking)

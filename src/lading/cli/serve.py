@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lading import ui
 from lading.cli.app import App, common, json_option, networked, print_json
 from lading.cli.serving import environment, introduce, make_options, read_keys, runtime_options
 
@@ -71,6 +72,7 @@ def _background(session: Session, reference: str, options: Options, name: str | 
     from lading.api import serve_detached  # noqa: PLC0415 - the library is loaded when the command runs
 
     record = serve_detached(session, reference, options, environment(), name=name)
+    ui.settle(session.reporter)
     if as_json:
         print_json(record)
         return
@@ -81,6 +83,7 @@ def _foreground(app: App, session: Session, reference: str, options: Options) ->
     from lading.api import serve  # noqa: PLC0415 - as above
 
     with serve(session, reference, options, environment()) as serving:
+        ui.settle(session.reporter)
         app.say(introduce(serving))
         click.echo(f"serving  {serving.prepared.name}   {serving.server.endpoint.url}")
         try:

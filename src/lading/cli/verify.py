@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from lading import ui
 from lading.api import catalog
 from lading.api.documents import FaultDocument, RepairedDocument, UnrepairedDocument, VerifyDocument
 from lading.cli.app import App, common, json_option, print_json
@@ -66,6 +67,7 @@ def command(app: App, *, repair: bool, offline: bool, insecure: bool, as_json: b
                 faults.setdefault(digest, fault)
         seconds = time.monotonic() - begun
         if not as_json:
+            ui.settle(session.reporter)
             _tell(faults.values(), checked, total, seconds)
         repaired = _repair(session, faults.values()) if repair and faults else None
     if as_json:

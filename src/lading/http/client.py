@@ -50,7 +50,8 @@ class _TrustingPool(urllib3.HTTPSConnectionPool):
 class Client:
     """Speaks HTTP to any number of hosts, from any number of threads, and keeps connections.
 
-    GET and HEAD are tried again after passing trouble; other methods only with `again`.
+    GET and HEAD are tried again after passing trouble, also where the body of a GET breaks off while it is read whole
+    (`Response.read`); other methods only with `again`.
     Redirects are followed by `origin.next_hop`'s rule; `authorization` never goes to another
     origin, nor do headers other than Accept and Range. Errors of the tree name the host.
     `requests` counts those sent, `bytes_read` the bytes of bodies that came back.
@@ -95,6 +96,15 @@ class Client:
         """
         target = url
         sent = dict(headers or {})
+        most = tries or self._patience.tries
+        login, trusting = authorization, verify
+
+        def ask_again(failed: int, why: str) -> Response | None:
+            if failed >= most:
+                return None
+            self.pause(failed, why)
+            return self.request("GET", url, headers=headers, authorization=login, verify=trusting, tries=tries)
+
         for _hop in range(MAX_HOPS + 1):
             response = self._persist(
                 method,
@@ -104,11 +114,13 @@ class Client:
                 body,
                 again=again,
                 verify=verify,
-                tries=tries or self._patience.tries,
+                tries=most,
             )
             location = response.headers.get("Location")
             if response.status not in REDIRECTS or location is None:
                 response.redirected = target != url
+                if method == "GET":
+                    response.ask_again = ask_again
                 return response
             response.close()
             following = next_hop(method, response.status, target, location)

@@ -26,7 +26,8 @@ class RemoteFile:
 
     `fetch` sends a GET with the headers it is given, and credentials of its own. Where the
     answer came from another place in the end (a registry's storage), that place is asked
-    directly from then on. `requests` and `bytes_read` count what was spent.
+    directly from then on. `requests` and `bytes_read` count what was spent; `undivided` says whether the server
+    was found to send nothing but the whole file.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class RemoteFile:
         self._direct: str | None = None
         self._whole: bytes | None = None
         self._lock = threading.Lock()
+        self.undivided = False
         self.requests = 0
         self.bytes_read = 0
 
@@ -139,6 +141,7 @@ class RemoteFile:
         check_range(response, start, end, self._size, self._name)
 
     def _undivided(self, response: Response) -> NetworkError:
+        self.undivided = True
         msg = f"{response.host} cannot send a part of {self._name}, only all of its {self._size} bytes"
         return NetworkError(msg, hint="pull it, then look at it here")
 

@@ -25,13 +25,14 @@ _QUOTED = 200
 _NOT_ASKED_FOR = "what it sent is not what was asked for"
 _ERROR_BODY = 16 * 1024
 _NO_BODY = frozenset({204, 304})
+_PARTIAL = 206
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TOO_LARGE, _UNSATISFIABLE, _SERVER_FAILED = 401, 403, 404, 413, 416, 500
 
 
 class Body(io.RawIOBase):
     """A ByteReader over an answer. Reads large buffers straight from the connection.
 
-    Raises NetworkError when the body ends before its Content-Length or last chunk.
+    Raises NetworkError when the body ends before its Content-Length or last chunk; `broke` says so from then on.
     """
 
     def __init__(self, response: Response, raw: urllib3.HTTPResponse, expected: int | None) -> None:
@@ -39,6 +40,7 @@ class Body(io.RawIOBase):
         # urllib3's own read and stream copy every byte twice more (0.78 against 0.18 CPU-s/GB).
         self._stream: Any = raw._original_response  # noqa: SLF001 - see above
         self._left = expected
+        self.broke = False
 
     def readable(self) -> bool:
         """Say that reading is possible."""
@@ -81,6 +83,7 @@ class Body(io.RawIOBase):
         self._response.count(count)
         if self._left is not None:
             if not count:
+                self.broke = True
                 msg = f"{self._response.host} broke off its answer {self._left} bytes before the end"
                 raise NetworkError(msg, hint="try again")
             self._left -= count
@@ -93,9 +96,11 @@ class Body(io.RawIOBase):
         try:
             yield
         except TimeoutError as error:
+            self.broke = True
             msg = f"{host} went silent in the middle of its answer"
             raise NetworkError(msg, hint="try again") from error
         except (OSError, HTTPException, ValueError) as error:
+            self.broke = True
             msg = f"{host} broke off in the middle of its answer"
             raise NetworkError(msg, hint="try again") from error
 
@@ -120,7 +125,8 @@ class Response:
     """One answer, after redirects. Close it, or use it in a `with`.
 
     `url` is where it came from in the end, `redirected` whether that is another place than was asked. `count` hears
-    how many bytes of the body were read.
+    how many bytes of the body were read. `ask_again` sends the same request once more after a body broke off for the
+    n-th time (from 1) for the reason given, or returns None; it is None itself where the request is not repeated.
     """
 
     def __init__(
@@ -133,6 +139,7 @@ class Response:
         self.status: int = raw.status
         self.headers: Mapping[str, str] = raw.headers
         self.redirected = False
+        self.ask_again: Callable[[int, str], Response | None] | None = None
         self._released = False
 
     @property
@@ -175,8 +182,46 @@ class Response:
         return Body(self, self._raw, 0 if empty else None if chunked else self.length)
 
     def read(self, cap: int) -> bytes:
-        """Return the whole body and close; raises FormatError, unread, if it is longer than `cap` bytes."""
-        with self, self.body() as body:
+        """Return the whole body and close; asks again where it breaks off, and then is the answer that came whole.
+
+        Raises FormatError, unread, if it is longer than `cap` bytes; NetworkError where it breaks off each time.
+        """
+        failed = 0
+        while True:
+            body = self._entered()
+            try:
+                return self._read(body, cap)
+            except NetworkError as error:
+                if not body.broke:
+                    raise
+                failed += 1
+                following = self.ask_again(failed, error.message) if self.ask_again else None
+                if following is None:
+                    raise
+                self._become(following, error)
+
+    def _entered(self) -> Body:
+        try:
+            return self.body()
+        except BaseException:
+            self.close()
+            raise
+
+    def _become(self, other: Response, broken: NetworkError) -> None:
+        """Go on as a second answer to the same request; where it is of another kind, close it and raise `broken`."""
+        alike = (self.status, self.is_page) == (other.status, other.is_page)
+        if alike and self.status == _PARTIAL:
+            # The caller has held the first one to the range and the version that it wants.
+            alike = all(self.headers.get(name) == other.headers.get(name) for name in ("Content-Range", "ETag"))
+        if not alike:
+            other.close()
+            raise broken
+        self._raw, self.url, self.headers = other._raw, other.url, other.headers
+        self.redirected = other.redirected
+        self._released = False
+
+    def _read(self, body: Body, cap: int) -> bytes:
+        with self, body:
             expected = self.length
             if expected is not None and expected > cap and self._method != "HEAD":
                 msg = f"{self.host} sent {expected} bytes where at most {cap} are read"
@@ -227,7 +272,7 @@ class Response:
     def _quote(self) -> str:
         # {"errors":[{"code","message"}]} (distribution-spec, "Error Codes"); anything else is not worth a line.
         try:
-            tree = json.loads(self.read(_ERROR_BODY))
+            tree = json.loads(self._read(self.body(), _ERROR_BODY))
             first = tree["errors"][0]
             said = ": ".join(str(first[key]) for key in ("code", "message") if first.get(key))
         except (LadingError, ValueError, LookupError, TypeError, AttributeError, RecursionError):

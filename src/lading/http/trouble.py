@@ -38,8 +38,13 @@ def explain(error: Exception, origin: Origin, proxy: str | None) -> Trouble:
 
     if isinstance(error, exceptions.ProxyError):
         where = Origin.of(proxy).authority if proxy else "?"
-        said = next((f": {str(one)[:80]}" for one in chain if "Tunnel" in str(one)), "")
-        return Trouble(NetworkError(f"the proxy {where} does not reach {host}{said}"), passing=False)
+        named = f"{origin.scheme}_proxy or {origin.scheme.upper()}_PROXY names it"
+        said = next((str(one)[:80] for one in chain if "Tunnel" in str(one)), None)
+        if said is None:
+            trouble = NetworkError(f"the proxy {where} is not reached, by which {host} was to be", hint=named)
+        else:
+            trouble = NetworkError(f"the proxy {where} does not reach {host}: {said}", hint=named)
+        return Trouble(trouble, passing=False)
     if among(ssl.SSLError, exceptions.SSLError):
         return _no_tls(host, chain)
     if among(exceptions.NameResolutionError):

@@ -175,7 +175,8 @@ class Store:
         """Raise NoSpaceError if `needed` bytes would not fit where the store is."""
         left = fs.free_bytes(self.root)
         if needed + _RESERVE > left:
-            msg = f"{human_size(needed)} are to be fetched and {human_size(left)} are free in {self.root}"
+            free = f"{human_size(left)} are free in {self.root}, of which {human_size(_RESERVE)} are to stay free"
+            msg = f"{human_size(needed)} are to be fetched; {free}"
             raise NoSpaceError(msg, hint="free some space (`lading prune` helps), or name another place with --store")
 
     def received(self, blob: Descriptor) -> int:

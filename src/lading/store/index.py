@@ -160,9 +160,8 @@ class TagIndex:
             index = msgspec.json.decode(raw)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             msg = f"{path} is not JSON"
-            raise FormatError(
-                msg, hint="it was written by something else or damaged; restore it or remove it"
-            ) from error
+            hint = "restore it, or begin anew with another --store; nothing was changed"
+            raise FormatError(msg, hint=hint) from error
         entries = index.get("manifests") if isinstance(index, dict) else None
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             msg = f"{path} is not the index of an OCI image layout"

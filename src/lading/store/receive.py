@@ -49,9 +49,10 @@ def receive(
 ) -> Digest:
     """Fill `partial` with a blob's bytes, verified, from where it ends, and return their digest.
 
-    A broken stream is taken up where it broke. Where bytes that came in more than one piece prove wrong, or the source
-    does not go on in mid-blob, the blob is read once more from its start. Raises IntegrityError for wrong bytes, with nothing left of them; after any other
-    failure what came so far is kept. `verifier` makes what the bytes are held to; by default that is size and digest.
+    A broken stream is taken up where it broke. Where the bytes prove wrong, or the source does not go on in mid-blob,
+    the blob is read once more from its start. Raises IntegrityError for bytes that are wrong again, with nothing left
+    of them; after any other failure what came so far is kept. `verifier` makes what the bytes are held to; by default
+    that is size and digest.
     """
     made = verifier or (lambda: Verifier(f"blob {blob.digest.short}", size=blob.size, digest=blob.digest))
     held = partial.reopen()
@@ -63,8 +64,6 @@ def receive(
         try:
             return _fill(partial, made(), blob.size, stream, progress)
         except IntegrityError:
-            if not held and not stream.broke:
-                raise
             # Over one connection, so that bytes that are wrong again were not put together wrongly.
             again = LastingStream(source.inner if isinstance(source, Shared) else source, blob, 0, progress)
             if stream.refused:

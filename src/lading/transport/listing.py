@@ -256,6 +256,13 @@ class ListedSource:
         if offset and response.status == _PARTIAL:
             check_range(response, offset, file.size, file.size, f"`{file.path}`")
             return response.body()
+        self._expect_whole(response, file)
+        body = response.body()
+        # Small files come without ranges: what the caller has is read past.
+        body.skip(offset)
+        return body
+
+    def _expect_whole(self, response: Response, file: ListedFile) -> None:
         if response.status != _OK:
             subject = f"`{file.path}`"
             raise response.failure(subject)
@@ -264,19 +271,19 @@ class ListedSource:
         if response.length not in (None, file.size):
             msg = f"`{file.path}` has {response.length} bytes at {response.host}, and is listed with {file.size}"
             raise IntegrityError(msg, hint="the hub does not hold what it lists, or it changed; try again")
-        body = response.body()
-        # Small files come without ranges: what the caller has is read past.
-        body.skip(offset)
-        return body
 
     def _read(self, file: ListedFile) -> bytes:
         with self._hub.get(file, {}) as response:
-            body = self._body(response, file, 0)
-            data = bytearray()
-            while len(data) <= file.size and (piece := body.read(256 * 1024)):
-                data += piece
-        check_small(file, bytes(data))
-        return bytes(data)
+            self._expect_whole(response, file)
+            try:
+                data = response.read(file.size)
+            except FormatError as error:
+                msg = f"`{file.path}` has more bytes at {response.host} than the {file.size} that are listed"
+                raise IntegrityError(
+                    msg, hint="the hub does not hold what it lists, or it changed; try again"
+                ) from error
+        check_small(file, data)
+        return data
 
 
 def check_small(file: ListedFile, data: bytes) -> None:

@@ -66,7 +66,7 @@ class WebFile:
             raise
         return body
 
-    def ranges(self) -> RangeReader:
+    def ranges(self) -> RemoteFile:
         """Return random access to the file; raises IntegrityError at a read if it has changed."""
 
         def fetch(headers: Mapping[str, str]) -> Response:

@@ -27,9 +27,11 @@ def workplace() -> Iterator[Path]:
 
 
 def environment(folder: Path, **more: str) -> dict[str, str]:
-    """Return an environment whose home, store and cache lie in `folder`."""
+    """Return an environment whose home, store and cache lie in `folder`, and in which Python keeps what it compiles."""
     own = {"HOME": str(folder), "LADING_STORE": str(folder / "store"), "XDG_CACHE_HOME": str(folder / "cache")}
-    return {**os.environ, **own, **more}
+    # As a package that was installed has it; the round that does not count compiles.
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**inherited, **own, **more}
 
 
 def emptied(*paths: Path) -> Callable[[], None]:

@@ -12,7 +12,7 @@ from lading import fs
 from lading.digest import Digest
 from lading.errors import IntegrityError, LadingError, NetworkError, StoppedError
 from lading.manifest import Descriptor
-from lading.store import receive, stream
+from lading.store import behind, receive, stream
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .conftest import CheckStore
 
 DATA = random.Random(1).randbytes(3_500_000)  # more than three blocks of reading
-LONG = random.Random(2).randbytes(21_000_000)  # more than five blocks of syncing
+LONG = random.Random(2).randbytes(21_000_000)  # more than ten blocks of syncing
 
 RECEIVE = """
 import sys
@@ -266,6 +266,50 @@ def test_a_slow_source_is_hashed_as_it_comes_once_what_was_left_is(
     assert read == sorted(read)
     assert max(read) < 10 << 20, "the rest was not read back"
     assert in_store(store, blob) == LONG
+
+
+def test_a_fast_source_waits_until_what_was_left_is_hashed(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(receive, "_MUCH", 1)
+    monkeypatch.setattr(behind, "_TELLING", 4 << 20)
+    blob = descriptor(LONG)
+    leave_partial(store, blob, LONG[: 5 << 20])
+    read: list[int] = []
+    read_into = fs.Partial.read_into
+
+    def slowly(partial: fs.Partial, offset: int, buffer: memoryview) -> int:
+        read.append(offset)
+        time.sleep(0.05)
+        return read_into(partial, offset, buffer)
+
+    monkeypatch.setattr(fs.Partial, "read_into", slowly)
+    told: list[int] = []
+    store.put_blob(blob, Memory(LONG), told.append)
+    assert max(read) < 14 << 20, "what came after the wait was not read back"
+    assert told == sorted(told)
+    assert in_store(store, blob) == LONG
+
+
+def test_a_disk_that_fails_while_a_fast_source_waits_ends_the_wait(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receive, "_MUCH", 1)
+    monkeypatch.setattr(behind, "_TELLING", 4 << 20)
+    blob = descriptor(LONG)
+    leave_partial(store, blob, LONG[: 5 << 20])
+    read_into = fs.Partial.read_into
+
+    def slowly(partial: fs.Partial, offset: int, buffer: memoryview) -> int:
+        time.sleep(0.05)
+        return read_into(partial, offset, buffer)
+
+    def broken(_partial: fs.Partial, _offset: int, _data: memoryview) -> None:
+        message = "the disk cannot be written"
+        raise LadingError(message)
+
+    monkeypatch.setattr(fs.Partial, "read_into", slowly)
+    monkeypatch.setattr(fs.Partial, "append", broken)
+    with pytest.raises(LadingError, match="cannot be written"):
+        store.put_blob(blob, Memory(LONG), ignore)
 
 
 def test_a_part_that_cannot_be_read_stops_the_transfer_soon(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

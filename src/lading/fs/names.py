@@ -39,12 +39,14 @@ def sync_folder(path: Path) -> None:
 
 
 def move_durably(source: Path, target: Path) -> None:
-    """Rename a file whose bytes are synced, then sync both folders' names."""
+    """Rename a file whose bytes are synced, then make its new name durable.
+
+    The old name need not be: a file system with a journal takes it away in the same step, and one without leaves at
+    worst both, of which `ingest/` may hold one.
+    """
     with os_errors(target):
         os.replace(source, target)
         sync_folder(target.parent)
-        if source.parent != target.parent:
-            sync_folder(source.parent)
 
 
 def remove(path: Path) -> None:

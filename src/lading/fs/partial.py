@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-SYNCED_EACH = 4 * 1024 * 1024
+SYNCED_EACH = 2 * 1024 * 1024
 """Bytes. A part is synced at each multiple of this before anything is written beyond it."""
 
 SYNCED_FINELY = 1024 * 1024
@@ -74,6 +74,11 @@ class Partial:
         """Bytes in the file now; at first what an earlier holder left behind."""
         with os_errors(self.path):
             return os.fstat(self._descriptor).st_size
+
+    @property
+    def synced_each(self) -> int:
+        """Bytes at whose multiples what is appended now is synced."""
+        return self._each
 
     @property
     def frontier(self) -> int:

@@ -1,4 +1,7 @@
-"""Hashing behind: what a part already holds is hashed from the disk while more is received and appended to it."""
+"""Hashing behind: what a part already holds is hashed from the disk while more is received and appended to it.
+
+That pays where the hash is much faster than the source. A fast source waits until the hash has caught up.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,12 @@ BLOCK = 1024 * 1024
 
 _NAP = 0.1
 
+_TELLING = 32 * 1024 * 1024
+"""Bytes that come before their speed is held against that of the hash."""
+
+_OUTRUN = 4
+"""What comes at more than one part in so many of the hash's speed is waited with: to read it back costs more."""
+
 
 class Behind:
     """Shows a part's bytes to a verifier in their order: from the disk until it has caught up, then as they come.
@@ -32,6 +41,8 @@ class Behind:
         self._partial = partial
         self._verifier = verifier
         self._written = written
+        self._begun = written
+        self._read = 0
         self._hashed = 0
         self._ended = False
         self._failure: LadingError | None = None
@@ -48,7 +59,7 @@ class Behind:
             if error is not None:
                 self._written = 0
             self._ended = True
-            self._changed.notify()
+            self._changed.notify_all()
         self._thread.join()
 
     def take(self, offset: int, data: memoryview) -> None:
@@ -63,21 +74,34 @@ class Behind:
                 if self._hashed != offset:
                     return
                 self._ended = self._caught_up = True
-                self._changed.notify()
+                self._changed.notify_all()
             self._thread.join()
         self._verifier.update(data)
+
+    def hold(self, end: int, progress: Progress) -> None:
+        """Wait until all before `end`, which is on its way to the disk, is hashed, if the source is too fast to go on.
+
+        `progress` is called meanwhile, and may raise to give up.
+        """
+        came = end - self._begun
+        if self._caught_up or came < _TELLING or came * _OUTRUN < self._read:
+            return
+        while self._failure is None and not self._caught_up and self._hashed < end:
+            with self._changed:
+                self._changed.wait(_NAP)
+            progress(end)
 
     def reach(self, end: int) -> None:
         """Hear that all bytes before `end` are written."""
         with self._changed:
             self._written = end
-            self._changed.notify()
+            self._changed.notify_all()
 
     def finish(self, progress: Progress) -> None:
         """Wait until all that is written is hashed; `progress` is called meanwhile, and may raise to give up."""
         with self._changed:
             self._ended = True
-            self._changed.notify()
+            self._changed.notify_all()
         while self._thread.is_alive():
             self._thread.join(_NAP)
             progress(self._written)
@@ -104,6 +128,7 @@ class Behind:
                     hashed.result()
                 hashed = hasher.submit(self._verifier.update, block[:count])
                 offset += count
+                self._read = offset
                 block, other = other, block
 
     def _ready(self, offset: int) -> int:
@@ -117,6 +142,7 @@ class Behind:
             hashed.result()
         with self._changed:
             self._hashed = offset
+            self._changed.notify_all()
             while self._written <= offset and not self._ended:
                 self._changed.wait()
         return self._ready(offset)

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Measures what llama.cpp would allocate for 32 models, and writes tests/estimate/oracle.json: scripts/oracle.sh [DIR]
+# Measures what llama.cpp would allocate for 65 models, and writes tests/estimate/oracle.json and held_out.json:
+# scripts/oracle.sh [DIR]
 #
 # llama.cpp is Debian's, as scripts/fetch_llama_server.sh unpacks it; its headers and the RPC backend are fetched beside it,
 # and memory_oracle.cpp is compiled against them. Nothing is installed. DIR (default .tools/oracle) keeps what was fetched.

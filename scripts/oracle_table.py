@@ -1,4 +1,6 @@
-"""Writes tests/estimate/oracle.json: what llama.cpp would allocate, to the byte, for models of all kinds and settings.
+"""Writes tests/estimate/oracle.json and held_out.json: what llama.cpp would allocate, to the byte, for many models.
+
+The first has what rules were made from; the second other models in other settings, which no rule may be made from.
 
 usage: oracle_table.py ORACLE BACKENDS VERSION, which is what `scripts/oracle.sh` calls. ORACLE is the program made from
 memory_oracle.cpp, BACKENDS the folder of ggml's backends that it loads, VERSION what is recorded of both.
@@ -11,10 +13,12 @@ import re
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TABLE = ROOT / "tests" / "estimate" / "oracle.json"
+FOLDER = ROOT / "tests" / "estimate"
+STORYTELLER = ROOT / "examples" / "storyteller" / "storyteller-f16.gguf"
 PORT = 50_899
 DEVICES = 2
 
@@ -55,15 +59,46 @@ PLACED = (
 )
 
 
+HELD_OUT_CPU = (
+    "ctx=5000",
+    "ctx=1200",
+    "ctx=100000 ubatch=256",
+    "ctx=2100 ubatch=64",
+    "ctx=7777 ubatch=2048",
+    "ctx=24000 ubatch=1000 batch=3000",
+    "ctx=11000 parallel=6 unified=1",
+    "ctx=9000 parallel=5 ctk=q8_0 ctv=q8_0",
+    "ctx=6500 parallel=7 ubatch=192",
+    "ctx=1800 flash=0",
+    "ctx=14000 flash=0 ubatch=96 ctk=q4_1",
+    "ctx=12000 parallel=2 swa_full=1",
+    "ctx=900 ubatch=768 embeddings=1",
+)
+HELD_OUT_PLACED = (
+    "ctx=6000 ngl=99 devices=1 ubatch=1024",
+    "ctx=18000 ngl=99 devices=2 ts=5,4",
+    "ctx=3500 ngl=9 devices=1 ubatch=320",
+    "ctx=30000 ngl=99 devices=2 ts=1,2 parallel=3 flash=0",
+    r"ctx=8000 ngl=99 devices=1 cpu=blk\.(0|1|2|3|4|5|6)\.ffn_(up|down|gate|gate_up)_(ch|)exps",
+    "ctx=2600 ngl=15 devices=2 ts=2,1 ctk=q8_0 ctv=q8_0",
+)
+REPACKED = ("F16", "IQ4_NL", "IQ4_XS", "MXFP4", "Q2_K", "Q3_K", "Q4_0", "Q4_1", "Q4_K", "Q5_0", "Q5_K", "Q6_K", "Q8_0")
+
+
 def measure(oracle: list[str], models: dict[str, Path], settings: tuple[str, ...]) -> list[list[object]]:
     """Return a row for each model and setting: names, what the context became, and bytes by device."""
-    asked = [(name, words) for name in models for words in settings]
-    lines = "".join("\t".join([f"model={models[name]}", *words.split()]) + "\n" for name, words in asked)
-    done = subprocess.run(oracle, input=lines, stdout=subprocess.PIPE, text=True, check=True, timeout=600)
+    return [one for name, path in models.items() for one in _measure(oracle, name, path, settings)]
+
+
+def _measure(oracle: list[str], name: str, path: Path, settings: tuple[str, ...]) -> list[list[object]]:
+    lines = "".join("\t".join([f"model={path}", *words.split()]) + "\n" for words in settings)
+    done = subprocess.run(oracle, input=lines, stdout=subprocess.PIPE, text=True, check=False, timeout=600)
+    if done.returncode:
+        if len(settings) == 1:
+            return [[name, *settings, f"llama.cpp ends with {-done.returncode}"]]
+        return [one for words in settings for one in _measure(oracle, name, path, (words,))]
     answers = [json.loads(line) for line in done.stdout.splitlines()]
-    if len(answers) != len(asked):
-        sys.exit(f"oracle_table: {len(asked)} were asked, {len(answers)} answered")
-    return [row(*one, answer) for one, answer in zip(asked, answers, strict=True)]
+    return [row(name, words, answer) for words, answer in zip(settings, answers, strict=True)]
 
 
 def row(name: str, words: str, answer: dict[str, object]) -> list[object]:
@@ -77,20 +112,37 @@ def row(name: str, words: str, answer: dict[str, object]) -> list[object]:
     return [name, words, answer["n_ctx"], answer["n_ctx_seq"], devices, float(output[1]) if output else None]
 
 
+def write(name: str, version: str, **tables: list[list[object]]) -> None:
+    """Write a table with a row on each line."""
+    parts = [f'"version":{json.dumps(version)}']
+    for key, rows in tables.items():
+        text = ",\n".join(json.dumps(one, separators=(",", ":")) for one in rows)
+        parts.append(f'"{key}":[\n{text}\n]')
+        refused = sum(isinstance(one[2], str) for one in rows)
+        print(f"{name}: {len(rows)} {key}, {refused} of them refused by llama.cpp")
+    (FOLDER / name).write_text(f"{{{','.join(parts)}}}\n", encoding="utf-8")
+
+
 def main() -> int:
-    """Measure everything and write the table."""
+    """Measure everything and write the tables."""
     oracle, backends, version = sys.argv[1:]
     sys.path.insert(0, str(ROOT / "tests" / "support"))
-    from shapes import REAL, TOYS, shape  # noqa: PLC0415 - the path to it is set above
+    from held_out import HELD_OUT, held_out  # noqa: PLC0415 - the path to it is set above
+    from shapes import REAL, TOYS, shape  # noqa: PLC0415 - as is this one's
 
+    host, placed = [oracle, backends], [oracle, backends, str(DEVICES), str(PORT)]
     with tempfile.TemporaryDirectory() as folder:
         models = {name: shape(name).write(Path(folder) / f"{name}.gguf") for name in (*TOYS, *REAL)}
-        rows = measure([oracle, backends], models, CPU)
-        rows += measure([oracle, backends, str(DEVICES), str(PORT)], models, PLACED)
-    text = ",\n".join(json.dumps(one, separators=(",", ":")) for one in rows)
-    TABLE.write_text(f'{{"version":{json.dumps(version)},"rows":[\n{text}\n]}}\n', encoding="utf-8")
-    refused = [one for one in rows if isinstance(one[2], str)]
-    print(f"{len(rows)} rows, {len(refused)} of them refused by llama.cpp, {TABLE.relative_to(ROOT)}")
+        models["storyteller"] = STORYTELLER
+        rows = measure(host, models, CPU) + measure(placed, models, PLACED)
+        size = replace(REAL["Llama-3.1-8B"][1], layers=2)
+        typed = {
+            kind: shape("llama", replace(size, weights=kind)).write(Path(folder) / f"{kind}.gguf") for kind in REPACKED
+        }
+        write("oracle.json", version, rows=rows, repacked=measure(host, typed, ("ctx=512 repack=1",)))
+        models = {name: held_out(name).write(Path(folder) / f"{name}.gguf") for name in HELD_OUT}
+        rows = measure(host, models, HELD_OUT_CPU) + measure(placed, models, HELD_OUT_PLACED)
+        write("held_out.json", version, rows=rows)
     return 0
 
 

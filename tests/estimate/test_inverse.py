@@ -58,3 +58,21 @@ def test_layers_that_the_host_cannot_take_fit_nowhere(model: Models) -> None:
 
 def test_a_device_too_small_for_anything_takes_no_layer(model: Models) -> None:
     assert most_layers(model("Llama-3.1-8B"), EstimateSettings(ctx_size=512), 64 * GIBIBYTE, [GIBIBYTE // 64]) == 0
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3", "granitehybrid", "deepseek2", "qwen3moe"])
+@pytest.mark.parametrize("spare", [0, 3_000_000, 20_000_000])
+def test_what_a_search_finds_is_what_trying_everything_finds(name: str, spare: int, model: Models) -> None:
+    hparams, settings = model(name), EstimateSettings(devices=1, ubatch=128)
+    room = estimate(hparams, replace(settings, ctx_size=256)).devices[0].total + spare
+    rooms = (GIBIBYTE, [room])
+    contexts = range(256, 32768 + 1, 256)
+    fitting = [one for one in contexts if fits(estimate(hparams, replace(settings, ctx_size=one)), *rooms)]
+    assert largest_context(hparams, settings, *rooms) == max(fitting, default=None)
+    short = replace(settings, ctx_size=2048)
+    layers = [
+        count
+        for count in range(hparams.layers + 2)
+        if fits(estimate(hparams, replace(short, gpu_layers=count)), GIBIBYTE, [room - spare // 2])
+    ]
+    assert most_layers(hparams, short, GIBIBYTE, [room - spare // 2]) == max(layers, default=None)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +14,7 @@ from lading.hardware.drm import drm_devices
 from lading.hardware.nvidia import from_query, nvidia_devices
 from lading.hardware.profiles import PROFILES, device_of, machine, size
 from lading.hardware.programs import ask_program
+from lading.hardware.rocm import Card, from_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,13 +23,16 @@ if TYPE_CHECKING:
 MEBIBYTE = 1024 * 1024
 GIBIBYTE = 1024 * MEBIBYTE
 
-# Written by hand to the format that nvidia-smi documents (--help-query-gpu; -L in NVIDIA's MIG user guide).
+# Written by hand to the format that nvidia-smi documents: its manual (docs.nvidia.com/deploy/nvidia-smi) and --help-query-gpu
+# for the columns, "MIG Device Names" of docs.nvidia.com/datacenter/tesla/mig-user-guide for -L.
 TWO = "0, NVIDIA GeForce RTX 4090, 24564, 23982, [N/A]\n1, NVIDIA GeForce RTX 3060, 12288, 11900, [N/A]\n"
 PARTED = "0, NVIDIA H100 80GB HBM3, 81559, 81000, Enabled\n1, NVIDIA H100 80GB HBM3, 81559, 80000, Disabled\n"
 INSTANCES = """\
 GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-5d5ba0d6-d33d-2b2c-524d-9e3d8d2b8a77)
   MIG 1g.10gb     Device  0: (UUID: MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f)
   MIG 3g.40gb     Device  1: (UUID: MIG-cba663e8-9bed-5b25-b243-5985ef7c9beb)
+  MIG 1c.3g.40gb  Device  2: (UUID: MIG-0f5e8a8e-9bed-5b25-b243-5985ef7c9beb)
+  MIG 1g.10gb+me  Device  3: (UUID: MIG-7b1d2f34-9bed-5b25-b243-5985ef7c9beb)
 GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-11111111-d33d-2b2c-524d-9e3d8d2b8a77)
 """
 BROKEN = "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 570.86\n"
@@ -52,6 +58,8 @@ class TestNvidia:
         assert [(one.name, one.memory) for one in found] == [
             ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", 10 * 10**9),
             ("NVIDIA H100 80GB HBM3 MIG 3g.40gb", 40 * 10**9),
+            ("NVIDIA H100 80GB HBM3 MIG 1c.3g.40gb", 40 * 10**9),
+            ("NVIDIA H100 80GB HBM3 MIG 1g.10gb+me", 10 * 10**9),
             ("NVIDIA H100 80GB HBM3", 81559 * MEBIBYTE),
         ]
 
@@ -79,7 +87,7 @@ class TestNvidia:
             asked.append(" ".join(command[:2]).partition("=")[0])
             return INSTANCES if command[1] == "-L" else PARTED
 
-        assert len(nvidia_devices(tmp_path, ask)) == 3
+        assert len(nvidia_devices(tmp_path, ask)) == 5
         assert asked == ["nvidia-smi --query-gpu", "nvidia-smi -L"]
         assert nvidia_devices(tmp_path, None) == []
 
@@ -122,11 +130,80 @@ class TestDrm:
         (arc,) = drm_devices(put(tmp_path / "intel", intel))
         assert (arc.vendor, arc.memory, arc.shared) == ("Intel", None, True)
 
+    def test_an_intel_device_with_memory_of_its_own_tells_it(self, tmp_path: Path) -> None:
+        # What the xe and i915 drivers show (Documentation/ABI/testing/sysfs-driver-intel-xe-*, intel_gt_sysfs.c).
+        card = {"sys/class/drm/card0/device/vendor": "0x8086\n", "sys/class/drm/card0/device/device": "0xe20b\n"}
+        xe = card | {"sys/class/drm/card0/device/tile0/physical_vram_size_bytes": "12884901888\n"}
+        (battlemage,) = drm_devices(put(tmp_path / "xe", xe))
+        assert (battlemage.memory, battlemage.shared) == (12884901888, False)
+        i915 = card | {"sys/class/drm/card0/device/lmem_total_bytes": "8589934592\n"}
+        (older,) = drm_devices(put(tmp_path / "i915", i915))
+        assert (older.memory, older.shared) == (8589934592, False)
+
     def test_nonsense_in_the_files_is_passed_over(self, tmp_path: Path) -> None:
         odd = {"sys/class/drm/card1/device/mem_info_vram_total": "many\n"}
         (device,) = drm_devices(put(tmp_path, RADEON | odd))
         assert device.memory is None
         assert drm_devices(put(tmp_path / "none", {"sys/class/drm/version": "drm 1.1.0\n"})) == []
+
+
+# As rocm-smi writes it with --json (python_smi_tools/rocm_smi.py of github.com/ROCm/rocm_smi_lib), written by hand.
+ROCM = """\
+WARNING: AMD GPU device(s) is/are in a low-power state. Check power control/runtime_status
+
+{"card10": {"PCI Bus": "0000:0C:00.0", "VRAM Total Memory (B)": "536870912", "VRAM Total Used Memory (B)": "36870912",
+ "Card series": "Rembrandt [Radeon 680M]"},
+ "card0": {"PCI Bus": "0000:03:00.0", "VRAM Total Memory (B)": "25753026560", "VRAM Total Used Memory (B)": "753026560",
+ "Card Series": "Radeon RX 7900 XTX", "Card Model": "0x744c", "Card Vendor": "Advanced Micro Devices, Inc. [AMD/ATI]"},
+ "system": {"Driver version": "6.7.0"}}
+"""
+
+
+class TestRocm:
+    def test_cards_come_in_order_with_their_place_and_memory(self) -> None:
+        assert from_json(ROCM) == [
+            Card("0000:03:00.0", "Radeon RX 7900 XTX", 25753026560, 753026560),
+            Card("0000:0c:00.0", "Rembrandt [Radeon 680M]", 536870912, 36870912),
+        ]
+
+    @pytest.mark.parametrize(
+        "said",
+        [
+            "",
+            "[]",
+            "{",
+            "ERROR:root:Driver not initialized (amdgpu not found in modules)\n",
+            '{"card0": 3}',
+            "{" * 100_000,
+        ],
+    )
+    def test_words_of_a_broken_driver_are_no_cards(self, said: str) -> None:
+        assert from_json(said) == []
+
+    def test_what_is_not_told_is_not_known(self) -> None:
+        assert from_json('{"card0": {"VRAM Total Memory (B)": "N/A"}}') == [Card("", "", None, None)]
+
+    def test_it_names_what_the_kernel_shows_and_is_asked_only_then(self, tmp_path: Path) -> None:
+        asked: list[str] = []
+
+        def ask(command: Sequence[str]) -> str:
+            asked.append(command[0])
+            return ROCM
+
+        assert drm_devices(tmp_path, ask) == []
+        assert asked == []
+        (device,) = drm_devices(put(tmp_path, RADEON | NODES), ask)
+        assert (device.name, device.memory, device.source) == ("Radeon RX 7900 XTX", 25753026560, "/sys")
+        assert asked == ["rocm-smi"]
+
+    def test_cards_that_only_the_compute_driver_shows_are_its_own(self, tmp_path: Path) -> None:
+        discrete, integrated = drm_devices(put(tmp_path, NODES), lambda _command: ROCM)
+        assert (discrete.name, discrete.memory, discrete.free) == ("Radeon RX 7900 XTX", 25753026560, 25000000000)
+        assert (discrete.shared, integrated.shared) == (False, True)
+
+    def test_without_an_answer_the_kernel_s_files_are_all_there_is(self, tmp_path: Path) -> None:
+        (device,) = drm_devices(put(tmp_path, RADEON), lambda _command: None)
+        assert device.name == "AMD device 0x744c"
 
 
 class TestCdi:
@@ -224,6 +301,26 @@ class TestHardware:
         )
         asked = hardware(root, ask=lambda command: summary if command[0] == "vulkaninfo" else None)
         assert asked.vulkan == ("llvmpipe (LLVM 19.1.7)",)
+
+    def test_an_apple_chip_s_device_shares_the_memory(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("platform.system", lambda: "Darwin")
+        monkeypatch.setattr("platform.machine", lambda: "arm64")
+        found = hardware(put(tmp_path, {"proc/meminfo": "MemTotal:       16777216 kB\n"}))
+        (device,) = found.devices
+        assert (device.vendor, device.memory, device.shared) == ("Apple", 12 * GIBIBYTE, True)
+
+    def test_nothing_is_imported_or_run_unless_asked(self, tmp_path: Path) -> None:
+        code = (
+            "import sys, pathlib\n"
+            "def hook(event, arguments):\n"
+            "    assert event not in ('subprocess.Popen', 'os.exec', 'os.posix_spawn', 'ctypes.dlopen'), event\n"
+            "sys.addaudithook(hook)\n"
+            "from lading.hardware import hardware\n"
+            "hardware(); hardware(pathlib.Path(sys.argv[1]))\n"
+            "assert not {'subprocess', 'ctypes', 'xllamacpp', 'pynvml'} & set(sys.modules)\n"
+        )
+        root = put(tmp_path, RADEON | NODES)
+        subprocess.run([sys.executable, "-c", code, str(root)], check=True)
 
     def test_a_real_program_is_asked_and_one_that_fails_or_is_missing_says_nothing(self) -> None:
         assert ask_program(("echo", "two words")) == "two words\n"

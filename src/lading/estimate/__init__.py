@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lading.estimate.architectures import KNOWN, MEASURED
@@ -15,7 +16,7 @@ from lading.estimate.settings import CACHE_TYPES, EstimateSettings, Override, ce
 if TYPE_CHECKING:
     from lading.hparams import Hparams
 
-__all__ = ["CACHE_TYPES", "Estimate", "EstimateSettings", "Override", "Use", "estimate"]
+__all__ = ["CACHE_TYPES", "Estimate", "EstimateSettings", "Estimator", "Override", "Use", "estimate"]
 
 _FLOAT = 4
 # llama-server 0.7.0 grew by some 300 bytes for each token of vocabularies of 32,000 to 262,000.
@@ -29,47 +30,63 @@ def estimate(hparams: Hparams, settings: EstimateSettings | None = None) -> Esti
     docs/reference/estimate.md. Raises FormatError for a header that contradicts itself.
     """
     asked = settings or EstimateSettings()
-    places = places_of(asked, hparams.layers)
-    held = weights_of(hparams, asked, places)
-    cells = cells_of(asked, hparams)
-    known = hparams.architecture in KNOWN and hparams.layers > 0
-    computed = hparams.format == "gguf" and known
-    layers = layers_of(hparams) if known else ()
-    kept = kept_by(layers, asked, cells)
-    compute = compute_of(hparams, layers, asked, cells, places) if computed else {}
-    uses = []
-    for device in (None, *range(asked.devices)):
-        mine = [
-            one
-            for one, place in zip(kept, places.layers, strict=False)
-            if (place if asked.kv_offload else None) == device
-        ]
-        weights = held[device].weights
-        on_host = device is None
-        used = on_host or device in places.used
-        uses.append(
-            Use(
-                name=HOST if on_host else f"device {device}",
-                layers=sum(place == device for place in places.layers),
-                weights=weights,
-                mapped=weights if on_host and asked.mmap else 0,
-                repacked=held[device].repacked if on_host and asked.mmap and asked.repack else 0,
-                keys=sum(one.keys for one in mine),
-                values=sum(one.values for one in mine),
-                state=sum(one.state for one in mine),
-                compute=compute.get(device, 0),
-                output=_output(hparams, asked) if on_host and computed else 0,
-                overhead=_overhead(hparams, asked, device) if used else 0,
+    return Estimator(hparams, asked).at(asked.ctx_size)
+
+
+class Estimator:
+    """One model, run one way, to be estimated for several contexts: what does not depend on these is computed once."""
+
+    __slots__ = ("_held", "_hparams", "_known", "_layers", "_places", "_settings")
+
+    def __init__(self, hparams: Hparams, settings: EstimateSettings) -> None:
+        self._hparams = hparams
+        self._settings = settings
+        self._places = places_of(settings, hparams.layers)
+        self._held = weights_of(hparams, settings, self._places)
+        self._known = hparams.architecture in KNOWN and hparams.layers > 0
+        self._layers = layers_of(hparams) if self._known else ()
+
+    def at(self, ctx_size: int | None) -> Estimate:
+        """Return the estimate for a context in tokens, None for what the model was trained for; `estimate` tells more."""
+        hparams, places, known = self._hparams, self._places, self._known
+        asked = replace(self._settings, ctx_size=ctx_size)
+        cells = cells_of(asked, hparams)
+        computed = hparams.format == "gguf" and known
+        kept = kept_by(self._layers, asked, cells)
+        compute = compute_of(hparams, self._layers, asked, cells, places) if computed else {}
+        uses = []
+        for device in (None, *range(asked.devices)):
+            mine = [
+                one
+                for one, place in zip(kept, places.layers, strict=False)
+                if (place if asked.kv_offload else None) == device
+            ]
+            weights = self._held[device].weights
+            on_host = device is None
+            used = on_host or device in places.used
+            uses.append(
+                Use(
+                    name=HOST if on_host else f"device {device}",
+                    layers=sum(place == device for place in places.layers),
+                    weights=weights,
+                    mapped=weights if on_host and asked.mmap else 0,
+                    repacked=self._held[device].repacked if on_host and asked.mmap and asked.repack else 0,
+                    keys=sum(one.keys for one in mine),
+                    values=sum(one.values for one in mine),
+                    state=sum(one.state for one in mine),
+                    compute=compute.get(device, 0),
+                    output=_output(hparams, asked) if on_host and computed else 0,
+                    overhead=_overhead(hparams, asked, device) if used else 0,
+                )
             )
+        return Estimate(
+            architecture=hparams.architecture,
+            known=known,
+            measured=computed and hparams.architecture in MEASURED,
+            context=cells.context,
+            uses=tuple(uses),
+            notes=tuple(_notes(hparams, asked, known=known, repacked=any(use.repacked for use in uses))),
         )
-    return Estimate(
-        architecture=hparams.architecture,
-        known=known,
-        measured=computed and hparams.architecture in MEASURED,
-        context=cells.context,
-        uses=tuple(uses),
-        notes=tuple(_notes(hparams, asked, known=known, repacked=any(use.repacked for use in uses))),
-    )
 
 
 def _output(hparams: Hparams, settings: EstimateSettings) -> int:

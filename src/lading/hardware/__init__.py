@@ -50,10 +50,10 @@ def hardware(root: Path = Path("/"), ask: Callable[[Sequence[str]], str | None] 
     """Return what this machine has; parts that cannot be read are missing, nothing is raised.
 
     `root` is where /proc, /sys, /etc and /usr are looked for. `ask` runs a program and returns what it prints, None if it
-    is not there or fails; without it nothing is run, and NVIDIA's devices have no memory.
+    is not there or fails; without it nothing is run, NVIDIA's devices have no memory and AMD's no names.
     """
     found = memory(root)
-    devices = (*nvidia_devices(root, ask), *drm_devices(root))
+    devices = (*nvidia_devices(root, ask), *drm_devices(root, ask))
     if platform.system() == "Darwin" and platform.machine() == "arm64":
         devices = (_apple(found),)
     return Hardware(
@@ -73,7 +73,8 @@ def _processor(root: Path) -> str:
         match = _MODEL.search((root / "proc/cpuinfo").read_text(errors="replace"))
         if match:
             return match[1]
-    return platform.processor() or platform.machine()
+    # platform.processor would run uname.
+    return platform.machine()
 
 
 def _apple(found: Memory) -> Device:

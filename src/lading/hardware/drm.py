@@ -1,4 +1,4 @@
-"""Devices that the kernel shows in /sys/class/drm and /sys/class/kfd: AMD's with their memory, Intel's by name.
+"""Devices that the kernel shows in /sys/class/drm and /sys/class/kfd: AMD's with their memory, Intel's with theirs if they say.
 
 mem_info_vram_total and mem_info_vram_used are amdgpu's (https://docs.kernel.org/gpu/amdgpu/driver-misc.html), in bytes.
 kfd's topology is what ROCm computes on: an AMD device without a node there has no driver for it.
@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lading.hardware.device import Device
+from lading.hardware.rocm import QUERY, from_json
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from lading.hardware.rocm import Card
 
 _AMD, _INTEL = "0x1002", "0x8086"
 _CARD = re.compile(r"card[0-9]+")
@@ -22,19 +27,40 @@ _GIBIBYTE = 1024**3
 _CARVED_OUT = 4 * _GIBIBYTE
 
 
-def drm_devices(root: Path) -> list[Device]:
-    """Return AMD's and Intel's devices in the order of their cards."""
-    found = []
+def drm_devices(root: Path, ask: Callable[[Sequence[str]], str | None] | None = None) -> list[Device]:
+    """Return AMD's and Intel's devices in the order of their cards.
+
+    With `ask`, which runs a program and returns what it prints or None, rocm-smi names AMD's devices, and tells of those
+    that only the compute driver shows.
+    """
+    amd: list[tuple[str | None, Device]] = []
+    intel: list[Device] = []
     computing = _kfd_locations(root)
     with suppress(OSError):
         cards = [path for path in (root / "sys/class/drm").iterdir() if _CARD.fullmatch(path.name)]
         for card in sorted(cards, key=lambda path: int(path.name[4:])):
             vendor = _text(card / "device/vendor")
             if vendor == _AMD:
-                found.append(_amd(card / "device", computing))
+                amd.append((_slot(card / "device"), _amd(card / "device", computing)))
             elif vendor == _INTEL:
-                found.append(_intel(card / "device"))
-    return found
+                intel.append(_intel(card / "device"))
+    if ask is not None and (amd or computing) and (said := ask(QUERY)) is not None:
+        amd = _named(amd, from_json(said))
+    return [*(device for _, device in amd), *intel]
+
+
+def _named(found: list[tuple[str | None, Device]], cards: list[Card]) -> list[tuple[str | None, Device]]:
+    """Return the devices with the names of the cards in the same place; cards alone where the kernel shows no device."""
+    if not found:
+        return [(card.slot, _from_card(card)) for card in cards]
+    names = {card.slot: card.name for card in cards if card.slot and card.name}
+    return [(slot, replace(device, name=names.get(slot or "", device.name))) for slot, device in found]
+
+
+def _from_card(card: Card) -> Device:
+    free = None if card.memory is None or card.used is None else max(0, card.memory - card.used)
+    shared = card.memory is not None and card.memory <= _CARVED_OUT
+    return Device(card.name or "AMD device", "AMD", card.memory, free, shared=shared, source="rocm-smi")
 
 
 def _amd(folder: Path, computing: set[str] | None) -> Device:

@@ -27,11 +27,11 @@ PROFILES = {
     "rtx3060": Device("GeForce RTX 3060", "NVIDIA", 12 * _GIBIBYTE, bandwidth=0.360 * _TERA, source="profile"),
     # https://www.nvidia.com/en-us/geforce/graphics-cards/40-series/rtx-4090/ (24 GB, 384 bit at 21 Gbit/s)
     "rtx4090": Device("GeForce RTX 4090", "NVIDIA", 24 * _GIBIBYTE, bandwidth=1.008 * _TERA, source="profile"),
-    # https://www.nvidia.com/en-us/data-center/l40s/ (48 GB, 864 GB/s; with error correction some 45 GiB are left)
+    # https://www.nvidia.com/en-us/data-center/l40s/ and its data sheet (48 GB with ECC, 864 GB/s; some 45 GiB are left)
     "l40s": Device("L40S", "NVIDIA", 45 * _GIBIBYTE, bandwidth=0.864 * _TERA, source="profile"),
-    # https://www.nvidia.com/en-us/data-center/a100/ (80 GB SXM, 2,039 GB/s)
+    # https://www.nvidia.com/en-us/data-center/a100/ and its data sheet 1758950-r4 (80 GB SXM, 2,039 GB/s)
     "a100": Device("A100 80GB", "NVIDIA", 79 * _GIBIBYTE, bandwidth=2.039 * _TERA, source="profile"),
-    # https://www.nvidia.com/en-us/data-center/h100/ (80 GB SXM, 3.35 TB/s)
+    # https://www.nvidia.com/en-us/data-center/h100/ and its data sheet (80 GB SXM, 3.35 TB/s)
     "h100": Device("H100 80GB", "NVIDIA", 79 * _GIBIBYTE, bandwidth=3.35 * _TERA, source="profile"),
 }
 """Devices by the name they are asked for with; NAMExN is N of them."""

@@ -84,9 +84,9 @@ class Behind:
         `progress` is called meanwhile, and may raise to give up.
         """
         came = end - self._begun
-        if self._caught_up or came < _TELLING or came * _OUTRUN < self._read:
+        if came < _TELLING or came * _OUTRUN < self._read:
             return
-        while self._failure is None and not self._caught_up and self._hashed < end:
+        while not self._is_done(end):
             with self._changed:
                 self._changed.wait(_NAP)
             progress(end)
@@ -107,6 +107,9 @@ class Behind:
             progress(self._written)
         if self._failure is not None:
             raise self._failure
+
+    def _is_done(self, end: int) -> bool:
+        return self._caught_up or self._failure is not None or self._hashed >= end
 
     def _run(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections import deque
 from statistics import median
 from typing import TYPE_CHECKING
@@ -23,7 +24,8 @@ class Segment:
     def __init__(self, start: int, end: int) -> None:
         self.start = self.position = start
         self.end = end
-        self.data = bytearray(end - start)
+        # A mapping goes back to the system at once, where the heap would keep it.
+        self.data = mmap.mmap(-1, end - start)
         self.racers = 0
         self.begun = 0.0
 

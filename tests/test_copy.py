@@ -12,7 +12,7 @@ from lading.errors import IntegrityError, LadingError, NetworkError, NoSpaceErro
 from lading.events import Advanced, Event, Finished, Skipped, Started
 from lading.manifest import Descriptor, Index, Manifest
 from lading.plan import make_plan
-from lading.store import Store, stream
+from lading.store import Store, receive, stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lading.content import Progress, Source
     from lading.manifest import Document
 
-BLOBS = [bytes([number]) * 3_000_000 for number in range(6)]
+BLOBS = [bytes([number]) * 6_000_000 for number in range(6)]
 
 
 class Recorder:
@@ -74,7 +74,7 @@ def test_a_copy_moves_what_is_missing_and_names_it_last(store: Store, recorder: 
     made = manifest(*BLOBS)
     source = Memory(*BLOBS, b"{}")
     done = pull(store, made, source, recorder, parallel)
-    assert done == copy.Copied(6 * 3_000_000 + 2, 6 * 3_000_000 + 2 + len(made.raw))
+    assert done == copy.Copied(6 * 6_000_000 + 2, 6 * 6_000_000 + 2 + len(made.raw))
     assert store.document("it") == made
     assert all(store.has(blob) for blob in made.blobs)
     again = pull(store, made, source, recorder, parallel)
@@ -87,7 +87,7 @@ def test_the_events_of_a_blob_come_in_order(store: Store, recorder: Recorder) ->
     store.put_bytes(BLOBS[0])
     pull(store, made, Memory(*BLOBS, b"{}"), recorder)
     assert recorder.of(made.layers[0].digest) == [
-        Skipped(made.layers[0].digest, "file", made.layers[0].digest.short, 3_000_000, "present")
+        Skipped(made.layers[0].digest, "file", made.layers[0].digest.short, 6_000_000, "present")
     ]
     for blob in made.layers[1:]:
         first, *middle, last = recorder.of(blob.digest)
@@ -137,7 +137,7 @@ def test_what_the_target_had_after_all_counts_as_not_moved(recorder: Recorder) -
     done = copy.run(make_plan(made, tape.has), Memory(), tape, None, recorder)
     assert done.moved_bytes == 2
     assert recorder.of(made.layers[0].digest)[-1] == Skipped(
-        made.layers[0].digest, "file", made.layers[0].digest.short, 3_000_000, "mounted"
+        made.layers[0].digest, "file", made.layers[0].digest.short, 6_000_000, "mounted"
     )
     assert tape.calls[-1] == f"{made.digest} None"
 
@@ -165,7 +165,7 @@ def test_the_first_failure_stops_the_others_and_is_the_one_raised(
     arrived: set[str] = set()
 
     def before_read(digest: str, offset: int) -> None:
-        if offset == 1 << 20 and digest in [blob.digest for blob in made.layers[:3]]:
+        if offset == receive.CHUNK and digest in [blob.digest for blob in made.layers[:3]]:
             # What was wrong comes once more, and alone.
             if digest not in arrived:
                 arrived.add(digest)
@@ -181,7 +181,8 @@ def test_the_first_failure_stops_the_others_and_is_the_one_raised(
     assert store.tags() == ()
     assert not any(isinstance(event, Finished) and event.key != made.config.digest for event in recorder.events)
     kept = sorted(path.stat().st_size for path in (store.work / "ingest").iterdir())
-    assert kept in ([2 << 20, 2 << 20], [1 << 20, 2 << 20, 2 << 20])  # an integrity error drops its own part
+    block = receive.CHUNK
+    assert kept in ([2 * block, 2 * block], [block, 2 * block, 2 * block])  # an integrity error drops its own part
     # Repeating the command ends what was begun.
     source.before_read = lambda _digest, _offset: None
     source.opened.clear()
@@ -231,7 +232,7 @@ def test_an_interrupt_leaves_the_parts_and_stops_the_threads(
     begun = threading.Event()
 
     def before_read(_digest: str, offset: int) -> None:
-        if offset >= 1 << 20:
+        if offset >= receive.CHUNK:
             begun.set()
             if count == 1:
                 raise KeyboardInterrupt
@@ -250,7 +251,7 @@ def test_an_interrupt_leaves_the_parts_and_stops_the_threads(
     assert store.tags() == ()
     parts = list((store.work / "ingest").iterdir())
     assert parts
-    assert all(part.stat().st_size < 3_000_000 for part in parts)
+    assert all(part.stat().st_size < 6_000_000 for part in parts)
 
 
 def test_nothing_missing_needs_no_thread(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:

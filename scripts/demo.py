@@ -1,4 +1,4 @@
-"""The voyage of one model, as `make demo` shows it: packed, pushed, removed, pulled back, looked at and asked.
+"""The voyage of one model, as `make demo` shows it: built, pushed, removed, pulled back, looked at and asked.
 
 Every command is printed before it runs. All happens in a temporary folder; a registry takes part if one answers on
 localhost:5000, or if docker-registry is installed, which then runs for as long as the demo.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
-MODEL = "examples/storyteller/storyteller-f16.gguf"
+RECIPE = "examples/storyteller"
 LADING = str(Path(sys.executable).with_name("lading"))
 QUESTION = "Once upon a time"
 SEED = "3"
@@ -42,12 +42,12 @@ def main() -> int:
         layout = f"oci-layout:{folder / 'layout'}:story"
         remote = f"{host}/lading-demo/storyteller:1"
         try:
-            ship.lading("pack", MODEL, "-t", "story:1")
+            ship.lading("build", "-t", "story:1", RECIPE)
             ship.lading("push", "story:1", layout)
             if host:
                 ship.lading("push", "story:1", remote)
             ship.lading("rm", "story:1")
-            ship.lading("prune")
+            ship.lading("prune", "--build-cache")
             ship.lading("pull", layout, "-t", "story:1")
             if host:
                 ship.lading("rm", "story:1")

@@ -1,9 +1,9 @@
 """Writes tiny but real checkpoints of several architectures into a folder.
 
-llama-bpe (byte-level BPE, Llama 3's pattern), llama-spm (SentencePiece), qwen2 and bert (WordPiece), with random weights
-of seed 0 and tokenizers trained on text that every Debian has, and llama-lora, a PEFT adapter for the first. Needs torch,
-transformers, tokenizers, sentencepiece and peft: a development tool, run by scripts/tiny_models.sh in an environment of
-its own.
+llama-bpe (byte-level BPE, Llama 3's pattern), llama-spm (SentencePiece), qwen2, bert (WordPiece) and idefics3, which
+sees images, with random weights of seed 0 and tokenizers trained on text that every Debian has, and llama-lora, a PEFT
+adapter for the first. Needs torch, transformers, tokenizers, sentencepiece and peft: a development tool, run by
+scripts/tiny_models.sh in an environment of its own.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import (
     BertConfig,
     BertModel,
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
@@ -38,6 +40,7 @@ LLAMA3_PATTERN = _WORDS + r"\p{N}{1,3}" + _REST
 QWEN2_PATTERN = _WORDS + r"\p{N}" + _REST
 VOCABULARY = 4096
 HIDDEN = 256
+IMAGE = 64
 
 
 def corpus() -> list[str]:
@@ -184,13 +187,52 @@ def llama_spm(lines: list[str], out: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
+def idefics3(lines: list[str], out: Path) -> None:
+    """Write idefics3: a Llama, and what makes tokens of images for it; llama.cpp makes a file of each."""
+    images = ["<image>", "<fake_token_around_image>", "<global-img>", "\n\n"]
+    made = byte_level(lines, LLAMA3_PATTERN, ["<|im_start|>", "<|im_end|>", *images])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=made, bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|im_end|>"
+    )
+    tokenizer.chat_template = CHAT
+    text = {
+        "model_type": "llama",
+        "architectures": ["VLlama3ForCausalLM"],
+        "vocab_size": len(tokenizer),
+        "hidden_size": HIDDEN,
+        "intermediate_size": 2 * HIDDEN,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 2048,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "pad_token_id": 1,
+    }
+    vision = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "image_size": IMAGE,
+        "patch_size": 16,
+    }
+    config = Idefics3Config(
+        text_config=text, vision_config=vision, scale_factor=2, image_token_id=2, tie_word_embeddings=False
+    )
+    save(Idefics3ForConditionalGeneration(config), tokenizer, out / "idefics3", torch.bfloat16)
+    edge = {"longest_edge": IMAGE}
+    seen = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": edge, "max_image_size": edge}
+    (out / "idefics3/preprocessor_config.json").write_text(json.dumps(seen))
+
+
 def main() -> None:
     """Write all models into the folder named on the command line."""
     out = Path(sys.argv[1])
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     lines = corpus()
-    for write in (llama_bpe, qwen2, bert, llama_spm):
+    for write in (llama_bpe, qwen2, bert, llama_spm, idefics3):
         write(lines, out)
 
 

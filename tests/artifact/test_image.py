@@ -13,7 +13,7 @@ import pytest
 from archives import Layers, files, header, member, parts_of, pax, tar
 
 from lading import media
-from lading.artifact import image, modelpack
+from lading.artifact import image, image_config, image_layers, modelpack
 from lading.artifact.contents import open_part, part_ranges
 from lading.artifact.layers import LOOK, list_archives, wrapped_part
 from lading.artifact.unpack import list_stored, read_stored, unpack
@@ -303,7 +303,7 @@ class TestWritten:
 
     def test_images_for_several_platforms_share_their_layers(self, store: Store, facts: Any) -> None:
         model = wrap_model(Model(parts_of(BODIES, {}), facts), BODIES, store)
-        arm = image.write(model, None, Platform(architecture="arm64", os="linux", variant="v8"))
+        arm = image_config.write(model, None, Platform(architecture="arm64", os="linux", variant="v8"))
         amd = ROW.write(model, None)
         assert arm.manifest.layers == amd.manifest.layers
         tree = json.loads(arm.config)
@@ -345,11 +345,13 @@ class TestUponABase:
         archive = files(("bin/sh", b"#!"), ("models/old.md", b"old"))
         rootfs = {"type": "layers", "diff_ids": [Digest.of(archive)]}
         config = json.dumps({**self.BASE, "rootfs": rootfs, **more}).encode()
-        return Manifest.build(source.add(config, image.DOCKER_CONFIG), (source.add(archive, media_type),)), config
+        return Manifest.build(
+            source.add(config, image_layers.DOCKER_CONFIG), (source.add(archive, media_type),)
+        ), config
 
     def upon(self, store: Store, facts: ModelFacts, created: str | None = None, **more: object) -> Written:
         model = wrap_model(Model(parts_of(BODIES, {}), facts), BODIES, store)
-        return image.write_upon(
+        return image_config.write_upon(
             *self.base(Layers(), "application/vnd.docker.image.rootfs.diff.tar", **more), model, created
         )
 
@@ -374,7 +376,7 @@ class TestUponABase:
     def test_what_is_no_image_is_no_base(self, store: Store, facts: ModelFacts, models: dict[str, Model]) -> None:
         written = modelpack.ROW.write(models["gguf"], None)
         with pytest.raises(FormatError, match="is no container image"):
-            image.write_upon(written.manifest, written.config, models["gguf"], None)
+            image_config.write_upon(written.manifest, written.config, models["gguf"], None)
         with pytest.raises(FormatError, match="1 layers, and its config 0 diff_ids"):
             self.upon(store, facts, rootfs={"type": "layers", "diff_ids": []})
 
@@ -390,7 +392,7 @@ class TestUponABase:
         there = Store(layout, work=tmp_path / "work")
         base = there.document("base")
         assert isinstance(base, Manifest)
-        written = image.write_upon(
+        written = image_config.write_upon(
             base, there.read(base.config), wrap_model(Model(parts_of(BODIES, {}), facts), BODIES, there), None
         )
         there.put_bytes(written.config)
@@ -506,7 +508,7 @@ class TestWithRealTools:
         source = Layers(*(path.read_bytes() for path in (tmp_path / "docker").iterdir()))
         manifest = parse_document(raw, name="x")
         assert isinstance(manifest, Manifest)
-        assert manifest.config.media_type == image.DOCKER_CONFIG
+        assert manifest.config.media_type == image_layers.DOCKER_CONFIG
         config = source.bodies[manifest.config.digest]
         model = ROW.read(manifest, config, list_archives(ROW.archives(manifest, config), source))
         assert {part.name: part.size for part in model.parts} == {name: len(body) for name, body in BODIES.items()}

@@ -75,7 +75,7 @@ def modelfs(_blob: Descriptor, diff_id: str) -> object:
 
 
 def old_modelfs(_blob: Descriptor, diff_id: str) -> object:
-    return {"modelfs": {"type": "layers", "diff_ids": [diff_id]}}
+    return {"descriptor": {}, "config": {}, "modelfs": {"type": "layers", "diff_ids": [diff_id]}}
 
 
 def kitfile(blob: Descriptor, diff_id: str) -> object:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from archives import Layers, files
+from bare_configs import BARE
 
 from lading import media
 from lading.artifact import modelpack
@@ -137,7 +138,7 @@ def test_type_and_name_together_tell_the_role(made: Callable[..., Manifest], kin
             (WEIGHT, {media.FILE_PATH: "main.gguf"}),
             (prefix + kind, {media.FILE_PATH: f"x/{name}"}),
         )
-        assert READ(manifest, b"{}").parts[1].role is role
+        assert READ(manifest, BARE["modelpack"]).parts[1].role is role
 
 
 class TestForeignArtifacts:
@@ -149,7 +150,7 @@ class TestForeignArtifacts:
             artifact_type=modelpack.MANIFEST_TYPE,
         )
         assert modelpack.ROW.detect(manifest)
-        model = READ(manifest, b"{}")
+        model = READ(manifest, BARE["modelpack"])
         assert names(model) == [("weights", "story.gguf"), ("licence", "LICENSE")]
         assert model.facts == ModelFacts(format="gguf")
 
@@ -197,21 +198,41 @@ class TestForeignArtifacts:
         )
         assert WRITE(model, None).manifest.artifact_type == modelpack.MANIFEST_TYPE
 
+    @pytest.mark.parametrize("key", ["descriptor", "config", "modelfs", "modelfs.diffIds"])
+    def test_a_config_without_what_its_schema_requires_is_refused(
+        self, models: dict[str, Model], valid: Callable[..., Any], key: str
+    ) -> None:
+        written = WRITE(models["gguf"], None)
+        for left in ("missing", "empty"):
+            tree = valid(SCHEMA, written.config)
+            place, _, inner = key.rpartition(".")
+            holder = tree[place] if place else tree
+            if left == "missing":
+                del holder[inner]
+            else:
+                holder[inner] = [] if place else None
+            with pytest.raises(FormatError, match=f"the ModelPack config lacks `{key}`"):
+                READ(written.manifest, json.dumps(tree).encode())
+
     def test_the_format_is_that_of_the_weights_when_nobody_says_it(self, made: Callable[..., Manifest]) -> None:
         config = (CNCF + "weight.config.v1.raw", {media.FILE_PATH: "config.json"})
         for name, kind in (("a.SAFETENSORS", "safetensors"), ("a.gguf", "gguf"), ("a.bin", "bin"), ("a", "")):
             manifest = made(modelpack.CONFIG_TYPE, config, (WEIGHT, {media.FILE_PATH: name}))
-            assert READ(manifest, b"{}").facts.format == kind
+            assert READ(manifest, BARE["modelpack"]).facts.format == kind
 
     def test_a_path_goes_before_a_title(self, made: Callable[..., Manifest]) -> None:
         annotations = {media.TITLE: "a.gguf", media.FILE_PATH: "deep/a.gguf"}
-        assert names(READ(made(modelpack.CONFIG_TYPE, (WEIGHT, annotations)), b"{}")) == [("weights", "deep/a.gguf")]
+        assert names(READ(made(modelpack.CONFIG_TYPE, (WEIGHT, annotations)), BARE["modelpack"])) == [
+            ("weights", "deep/a.gguf")
+        ]
         annotations = {media.TITLE: "a.gguf", media.FILE_PATH: ""}
-        assert names(READ(made(modelpack.CONFIG_TYPE, (WEIGHT, annotations)), b"{}")) == [("weights", "a.gguf")]
+        assert names(READ(made(modelpack.CONFIG_TYPE, (WEIGHT, annotations)), BARE["modelpack"])) == [
+            ("weights", "a.gguf")
+        ]
 
     def test_a_layer_without_any_name_is_refused(self, made: Callable[..., Manifest]) -> None:
         with pytest.raises(FormatError, match="names no file") as caught:
-            READ(made(modelpack.CONFIG_TYPE, (WEIGHT, {})), b"{}")
+            READ(made(modelpack.CONFIG_TYPE, (WEIGHT, {})), BARE["modelpack"])
         assert media.FILE_PATH in caught.value.hint
 
     @pytest.mark.parametrize("suffix", ["tar", "tar+gzip", "tar+zstd"])
@@ -219,19 +240,19 @@ class TestForeignArtifacts:
     def test_a_packed_layer_is_refused_by_name(self, made: Callable[..., Manifest], kind: str, suffix: str) -> None:
         manifest = made(modelpack.CONFIG_TYPE, (f"{CNCF}{kind}.v1.{suffix}", {media.FILE_PATH: "a.gguf"}))
         with pytest.raises(FormatError, match=rf"is packed: it has the type .*{kind}\.v1\.tar"):
-            READ(manifest, b"{}")
+            READ(manifest, BARE["modelpack"])
 
     @pytest.mark.parametrize("media_type", ["application/x-tar", "application/gzip", "application/zstd; q=1"])
     def test_an_archive_that_podman_recognized_is_refused(self, made: Callable[..., Manifest], media_type: str) -> None:
         layer = (media_type, {media.TITLE: "a.gguf"})
         with pytest.raises(FormatError, match="is packed"):
-            READ(made(media.OCI_EMPTY, layer, artifact_type=modelpack.MANIFEST_TYPE), b"{}")
+            READ(made(media.OCI_EMPTY, layer, artifact_type=modelpack.MANIFEST_TYPE), BARE["modelpack"])
 
     @pytest.mark.parametrize("flag", [0, 48])
     def test_both_ways_to_write_a_regular_file_are_read(self, made: Callable[..., Manifest], flag: int) -> None:
         metadata = f'{{"name":"a.gguf","mode":420,"mtime":"2026-01-01T00:00:00Z","typeflag":{flag}}}'
         annotations = {media.FILE_PATH: "a.gguf", media.FILE_METADATA: metadata}
-        assert READ(made(modelpack.CONFIG_TYPE, (WEIGHT, annotations)), b"{}").parts[0].name == "a.gguf"
+        assert READ(made(modelpack.CONFIG_TYPE, (WEIGHT, annotations)), BARE["modelpack"]).parts[0].name == "a.gguf"
 
     @pytest.mark.parametrize("flag", [2, 5, 50, 53])
     @pytest.mark.parametrize("key", [media.FILE_METADATA, "org.cnai.model.file.metadata+json"])
@@ -240,14 +261,14 @@ class TestForeignArtifacts:
     ) -> None:
         annotations = {media.FILE_PATH: "a.gguf", key: f'{{"typeflag":{flag}}}'}
         with pytest.raises(FormatError, match="stands for a folder, a link or a device"):
-            READ(made(modelpack.CONFIG_TYPE, (WEIGHT, annotations)), b"{}")
+            READ(made(modelpack.CONFIG_TYPE, (WEIGHT, annotations)), BARE["modelpack"])
 
     @pytest.mark.parametrize("metadata", ["", "no json", "[]", '{"typeflag":"5"}', '{"a":' * 100_000])
     def test_file_metadata_that_cannot_be_read_is_no_hindrance(
         self, made: Callable[..., Manifest], metadata: str
     ) -> None:
         annotations = {media.FILE_PATH: "a.gguf", media.FILE_METADATA: metadata}
-        assert READ(made(modelpack.CONFIG_TYPE, (WEIGHT, annotations)), b"{}").parts[0].role is Role.WEIGHTS
+        assert READ(made(modelpack.CONFIG_TYPE, (WEIGHT, annotations)), BARE["modelpack"]).parts[0].role is Role.WEIGHTS
 
     @pytest.mark.parametrize("metadata", ["", "no json", "[]", '{"a":5}', '{"a":' * 100_000])
     def test_our_own_metadata_must_be_as_we_write_it(self, models: dict[str, Model], metadata: str) -> None:
@@ -264,8 +285,9 @@ class TestPackedLayers:
     def read(self, archive: bytes, kind: str = "weight.v1.tar", **annotations: str) -> Model:
         source = Layers()
         layers = (source.add(archive, CNCF + kind, **annotations),)
-        manifest = Manifest.build(source.add(b"{}", modelpack.CONFIG_TYPE), layers)
-        return READ(manifest, b"{}", list_archives(modelpack.ROW.archives(manifest, b"{}"), source))
+        config = BARE["modelpack"]
+        manifest = Manifest.build(source.add(config, modelpack.CONFIG_TYPE), layers)
+        return READ(manifest, config, list_archives(modelpack.ROW.archives(manifest, config), source))
 
     @pytest.mark.parametrize("inside", ["story.gguf", "deep/story.gguf", "work/deep/story.gguf"])
     def test_a_single_file_has_the_path_of_its_layer(self, inside: str) -> None:
@@ -297,6 +319,6 @@ class TestPackedLayers:
     def test_diff_ids_that_are_fewer_than_layers_are_not_guessed_at(self) -> None:
         source = Layers()
         layers = tuple(source.add(files((name, b"x")), CNCF + "weight.v1.tar") for name in ("a.gguf", "b.gguf"))
-        config = json.dumps({"modelfs": {"type": "layers", "diffIds": ["sha256:" + "0" * 64]}}).encode()
+        config = BARE["modelpack"]
         manifest = Manifest.build(source.add(config, modelpack.CONFIG_TYPE), layers)
         assert [one.diff_id for one in modelpack.ROW.archives(manifest, config)] == [None, None]

@@ -6,9 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from bare_configs import BARE
 
 from lading import media
 from lading.artifact import RAW, Format, docker, modelpack
+from lading.artifact.format import MAX_OUTLINE, OUTLINE
 from lading.errors import FormatError
 from lading.manifest import Manifest
 from lading.model import Model, ModelFacts, Part, Role
@@ -23,6 +25,7 @@ SAID: dict[str, Any] = {
     "vendor": "Another",
     "description": "Told",
     "settings": SETTINGS,
+    "outline": '{"format":"gguf","architecture":"llama"}',
     "annotations": {"org.example.team": "chat", "org.opencontainers.image.title": "Tales"},
 }
 
@@ -57,6 +60,12 @@ def test_digests_survive_the_voyage_through_any_other(row: Format, said: Model) 
 def test_what_was_not_said_adds_nothing(row: Format, models: dict[str, Model]) -> None:
     keys = row.write(models["gguf"], None).manifest.annotations
     assert not {key for key in keys if key.removeprefix("io.lading.") in ("settings", "name", "licence", "vendor")}
+
+
+def test_an_outline_out_of_all_proportion_is_left_out(row: Format, models: dict[str, Model]) -> None:
+    for length, kept in ((MAX_OUTLINE, True), (MAX_OUTLINE + 1, False), (0, False)):
+        model = Model(models["gguf"].parts, replace(models["gguf"].facts, outline="x" * length))
+        assert (OUTLINE in row.write(model, None).manifest.annotations) is kept
 
 
 def test_the_context_that_is_wished_is_dockers_context_size(models: dict[str, Model]) -> None:
@@ -117,6 +126,6 @@ class TestOpaque:
 
     def test_others_weights_in_a_bin_are_not_opened(self, made: Callable[..., Manifest]) -> None:
         layer = ("application/vnd.cncf.model.weight.v1.raw", {media.FILE_PATH: "pytorch_model.bin"})
-        model = modelpack.ROW.read(made(modelpack.CONFIG_TYPE, layer), b"{}")
+        model = modelpack.ROW.read(made(modelpack.CONFIG_TYPE, layer), BARE["modelpack"])
         assert [part.role for part in model.parts] == [Role.BIN]
         assert model.facts.format == "bin"

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import disks
 import pytest
 
-from lading import ranges
 from lading.build.convert import ConvertOptions, convert
 from lading.build.convert_child import pre_tokenizer
 from lading.build.converter import prepare
@@ -30,8 +29,6 @@ from lading.errors import (
     UnfitError,
     UsageError,
 )
-from lading.formats import gguf
-from lading.recipe.types import CONVERT_TYPES
 
 if TYPE_CHECKING:
     from hostile_server import Hostile
@@ -44,14 +41,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.integration
 
 
-def header(file: Path) -> gguf.GgufHeader:
-    reader = ranges.FileRanges(ranges.open_regular(file), str(file))
-    try:
-        return gguf.read_header(reader)
-    finally:
-        reader.close()
-
-
 def test_the_example_is_converted_to_the_very_bytes_in_the_repository(
     storyteller: Path, converter: Converter, bare: dict[str, str], tmp_path: Path, heard: Heard
 ) -> None:
@@ -59,33 +48,6 @@ def test_the_example_is_converted_to_the_very_bytes_in_the_repository(
     assert made.read_bytes() == storyteller.read_bytes()
     assert heard.went_from_start_to_end()
     assert [path.name for path in tmp_path.iterdir()] == ["made.gguf"]
-
-
-@pytest.mark.parametrize("kind", CONVERT_TYPES)
-def test_every_type_is_written(
-    kind: str, tiny: Path, converter: Converter, bare: dict[str, str], tmp_path: Path
-) -> None:
-    made = convert(tiny / "qwen2", tmp_path / "made.gguf", ConvertOptions(type=kind), converter, bare)
-    assert header(made).file_type == kind
-
-
-@pytest.mark.parametrize(
-    ("model", "splits"), [("llama-bpe", "llama-bpe"), ("llama-spm", "default"), ("bert", "bert-bge")]
-)
-def test_tokenizers_that_users_trained_are_recognized(
-    model: str, splits: str, tiny: Path, converter: Converter, bare: dict[str, str], tmp_path: Path
-) -> None:
-    made = convert(tiny / model, tmp_path / "made.gguf", ConvertOptions(), converter, bare)
-    assert header(made).metadata["tokenizer.ggml.pre"] == splits
-
-
-def test_a_lora_is_converted_with_its_base(
-    tiny: Path, converter: Converter, bare: dict[str, str], tmp_path: Path
-) -> None:
-    options = ConvertOptions(kind="lora", base=tiny / "llama-bpe")
-    made = header(convert(tiny / "llama-lora", tmp_path / "made.gguf", options, converter, bare))
-    assert made.metadata["general.type"] == "adapter"
-    assert any(tensor.name.endswith(".lora_a") for tensor in made.tensors)
 
 
 def test_the_folder_is_not_in_the_file_when_a_name_is_given(
@@ -113,10 +75,15 @@ def test_a_folder_of_links_is_read_as_a_hub_s_cache_is(
 
 ATTEMPTS = {
     "a socket": "import socket; socket.create_connection(('127.0.0.1', PORT), 5)",
-    "a file of the user": "open(HOME + '/secret').read()",
-    "a new file of the user": "open(HOME + '/new', 'w')",
+    "a file of the user": "open(THEIRS + '/secret').read()",
+    "a new file of the user": "open(THEIRS + '/new', 'w')",
     "the source": "open(sys.argv[-1] + '/config.json', 'a')",
 }
+
+ONLY_THIS = """
+import os
+assert os.environ == {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LANG": "C.UTF-8", "HF_HUB_OFFLINE": "1"}, os.environ
+"""
 
 
 def false_converter(folder: Path, code: str) -> Path:
@@ -140,11 +107,16 @@ def test_a_converter_that_reaches_for_more_fails(
     (home / "secret").write_text("mine")
     source = tmp_path / "source"
     shutil.copytree(storyteller.parent, source)
-    code = ATTEMPTS.get(attempt, "").replace("PORT", hostile.host.partition(":")[2]).replace("HOME", repr(str(home)))
+    code = (
+        ATTEMPTS.get(attempt, ONLY_THIS)
+        .replace("PORT", hostile.host.partition(":")[2])
+        .replace("THEIRS", repr(str(home)))
+    )
     false = replace(converter, scripts=false_converter(tmp_path / "false", code))
     target = tmp_path / "made.gguf"
     if attempt == "nothing":
-        assert convert(source, target, ConvertOptions(), false, bare).read_text() == "made"
+        secret = {**bare, "SECRET_TOKEN": "mine"}
+        assert convert(source, target, ConvertOptions(), false, secret).read_text() == "made"
         return
     with pytest.raises(LadingError, match=r"Error: \[Errno") as caught:
         convert(source, target, ConvertOptions(), false, bare)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,12 +30,11 @@ from lading.errors import (
     UsageError,
 )
 from lading.formats import gguf
+from lading.formats.tool_types import QUANTIZE_TYPES
 from lading.fs import scratch
-from lading.recipe.types import QUANTIZE_TYPES
 
 if TYPE_CHECKING:
     from conftest import CommandLine
-    from lading.build.quantizers import Quantizer
 
     from .conftest import Heard
 
@@ -71,8 +71,33 @@ def matrix(tmp_path_factory: pytest.TempPathFactory, storyteller: Path, tools: d
     return compute_imatrix(storyteller, text, folder / "words.gguf", ImatrixOptions(ctx_size=64, chunks=4), tools)
 
 
-def bindings(environment: dict[str, str]) -> list[Quantizer]:
-    return [one for one in quantizers.found(environment) if one.name != quantizers.PROGRAM]
+@pytest.mark.integration
+@pytest.mark.parametrize("kind", NEW)
+def test_the_newest_types_are_made_by_the_program_alone(
+    kind: str, storyteller: Path, tools: dict[str, str], bare: dict[str, str], tmp_path: Path
+) -> None:
+    by_hand(tools, storyteller, tmp_path / "hand.gguf", kind, "1", folder=tmp_path)
+    (made,) = quantize(storyteller, tmp_path / "made.gguf", QuantizeOptions(type=kind, threads=2), tools)
+    assert made.read_bytes() == (tmp_path / "hand.gguf").read_bytes()
+    only = quantizers.Binding(quantizers.CYLLAMA, bare)
+    assert only.lacks(QuantizeOptions(type=kind)) == f"the type {kind}"
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("flag", ["--include-weights", "--exclude-weights"])
+def test_a_matrix_is_used_for_some_tensors_only(
+    flag: str, storyteller: Path, matrix: Path, tools: dict[str, str], tmp_path: Path
+) -> None:
+    parts = ("ffn_up", "attn_q")
+    every = QuantizeOptions(type="Q4_K_M", imatrix=matrix)
+    some = replace(every, include_weights=parts) if "include" in flag else replace(every, exclude_weights=parts)
+    (whole,) = quantize(storyteller, tmp_path / "whole.gguf", every, tools)
+    (made,) = quantize(storyteller, tmp_path / "made.gguf", some, tools)
+    shutil.copy(matrix, tmp_path / "words.gguf")
+    flags = [word for part in parts for word in (flag, part)]
+    by_hand(tools, "--imatrix", "words.gguf", *flags, storyteller, tmp_path / "hand.gguf", "Q4_K_M", folder=tmp_path)
+    assert made.read_bytes() == (tmp_path / "hand.gguf").read_bytes()
+    assert made.read_bytes() != whole.read_bytes()
 
 
 @pytest.mark.integration

@@ -216,7 +216,11 @@ def test_words_that_are_too_long_are_not_kept_and_that_is_said(source: Layers, s
     first = modctl(source)
     manifest = foreign(
         source,
-        {"config": {"format": "gguf"}, "descriptor": {"family": "x" * original.LONGEST}},
+        {
+            "config": {"format": "gguf"},
+            "descriptor": {"family": "x" * original.LONGEST},
+            "modelfs": {"type": "layers", "diffIds": [Digest.of(BODIES["story-00001-of-00002.gguf"])]},
+        },
         CNCF + "config.v1+json",
         [(CNCF + "weight.v1.raw", BODIES["story-00001-of-00002.gguf"], {FILE: "a.gguf"})],
         artifactType=first.artifact_type,

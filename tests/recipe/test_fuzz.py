@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+import time
 from pathlib import Path
 
+from any_text import hold_all, hold_ignore, hold_recipe, hold_source, hold_word
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lading.errors import LadingError
-from lading.recipe import as_json, lint, parse, plan
-from lading.recipe.expand import ExpansionError, Quoting, expand
+from lading.recipe.expand import Quoting
 from lading.recipe.flags import FLAGS
-from lading.recipe.ignore import read_ignore
-from lading.recipe.sources import is_git, read_origin, read_source
 
+CORPUS = Path(__file__).with_name("corpus.jsonl")
+"""What scripts/fuzz.py found to reach one part of the readers or another."""
 CASES = [path.read_bytes().decode() for path in sorted((Path(__file__).parents[1] / "recipes").glob("*/Recipe"))]
 
 pieces = st.sampled_from(
@@ -56,25 +55,10 @@ texts = st.one_of(
 )
 
 
-def hold(text: str) -> None:
-    with suppress(LadingError):
-        read = parse(text)
-        for node in read.nodes:
-            for where in (node.where, *(word.where for word in node.words), *(flag.where for flag in node.flags)):
-                assert 1 <= where.line <= where.end_line <= len(read.script.lines)
-                assert where.column >= 1
-        with suppress(LadingError):
-            made = plan(read, {"A": "x*y"})
-            json.dumps(as_json(made)).encode()
-        report = lint(read, ignored=read_ignore("*.md"))
-        for finding in report.findings:
-            assert all(line.isprintable() for line in read.script.excerpt(finding.where, finding.hint).split("\n"))
-
-
 @settings(derandomize=True, max_examples=1200, deadline=None)
 @given(texts)
 def test_any_text_is_a_recipe_or_an_error_of_ours(text: str) -> None:
-    hold(text)
+    hold_recipe(text)
 
 
 @settings(derandomize=True, max_examples=600, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -83,7 +67,7 @@ def test_a_recipe_with_a_piece_torn_out_or_put_in_is_one_or_an_error(
     text: str, start: int, length: int, piece: str
 ) -> None:
     start = start % (len(text) + 1)
-    hold(text[:start] + piece + text[start + length :])
+    hold_recipe(text[:start] + piece + text[start + length :])
 
 
 @settings(derandomize=True, max_examples=2000, deadline=None)
@@ -93,18 +77,13 @@ def test_a_recipe_with_a_piece_torn_out_or_put_in_is_one_or_an_error(
     st.sampled_from(["\\", "`"]),
 )
 def test_any_word_expands_or_is_refused(text: str, quoting: Quoting, escape: str) -> None:
-    with suppress(ExpansionError):
-        made = expand(text, {"A": "a*b/c", "EMPTY": ""}, escape=escape, quoting=quoting)
-        assert made.unset <= made.used
+    hold_word(text, quoting, escape)
 
 
 @settings(derandomize=True, max_examples=1000, deadline=None)
 @given(st.lists(st.one_of(pieces, st.text(max_size=5)), max_size=6).map("".join))
 def test_any_source_is_read_or_refused(text: str) -> None:
-    is_git(text)
-    for read in (read_source, read_origin):
-        with suppress(LadingError):
-            assert str(read(text))
+    hold_source(text)
 
 
 @settings(derandomize=True, max_examples=1000, deadline=None)
@@ -119,5 +98,13 @@ def test_any_source_is_read_or_refused(text: str) -> None:
     st.lists(st.sampled_from(["a", "b", "/", ".", "-", "]"]), min_size=1, max_size=8).map("".join),
 )
 def test_any_ignore_file_is_read_or_refused(text: str, path: str) -> None:
-    with suppress(LadingError):
-        assert read_ignore(text).ignores(path) in (True, False)
+    hold_ignore(text, path)
+
+
+def test_every_text_that_a_fuzzer_found_is_a_recipe_or_an_error_soon() -> None:
+    texts = [json.loads(line) for line in CORPUS.read_text().splitlines()]
+    assert len(texts) > 100
+    began = time.process_time()
+    for text in texts:
+        hold_all(text)
+    assert time.process_time() - began < 0.25 * len(texts)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from lading.formats import tool_types as types
 from lading.formats.gguf_types import FILE_TYPES
-from lading.recipe import lint, parse, plan, types
+from lading.recipe import lint, parse, plan
 from lading.recipe.ignore import file_names
 from lading.recipe.instructions import Cat, Cmd, Convert, Copy, Instruction, Quantize
 

@@ -140,5 +140,5 @@ def test_an_interrupt_ends_the_command_at_once(lading: CommandLine) -> None:
     out, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == ""
-    assert error.splitlines()[-1] == "interrupted"
+    assert json.loads(error.splitlines()[-1]) == {"event": "failed", "text": "interrupted", "hint": "", "code": 130}
     assert "Traceback" not in error

@@ -12,7 +12,7 @@ from lading.errors import FormatError, NotFoundError, RecipeError
 from lading.recipe import ignore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from lading.recipe.lint import Finding
@@ -30,22 +30,25 @@ class Linted:
     error: FormatError | None
 
 
-def lint(path: Path, build_args: Mapping[str, str] | None = None, target: str | None = None) -> Linted:
+def lint(
+    path: Path,
+    build_args: Mapping[str, str] | None = None,
+    target: str | None = None,
+    *,
+    contexts: Collection[str] = (),
+) -> Linted:
     """Hold a recipe's file against all rules; the ignore file is looked for beside it.
+
+    `contexts` are the names of the build's further contexts.
 
     A recipe that cannot be read as one is a finding too, and the `error`. Raises NotFoundError for a file that is not
     there, FormatError for one that is no text, UsageError for a target that the recipe lacks.
     """
-    text = _read(path)
-    ignored = None
-    for name in ignore.file_names(path.name):
-        beside = path.with_name(name)
-        if beside.is_file():
-            ignored = ignore.read_ignore(_read(beside), str(beside))
-            break
+    text = read_text(path)
+    ignored = ignored_by(path, path.parent)
     try:
         read = recipe.parse(text, str(path))
-        report = recipe.lint(read, build_args, target, ignored=ignored)
+        report = recipe.lint(read, build_args, target, contexts=contexts, ignored=ignored)
     except RecipeError as error:
         finding = FindingDocument(
             rule="invalid",
@@ -69,6 +72,16 @@ def lint(path: Path, build_args: Mapping[str, str] | None = None, target: str | 
     return Linted(document, lines, failure)
 
 
+def ignored_by(path: Path, context: Path) -> ignore.IgnoreRules | None:
+    """Return what a recipe's ignore file leaves out of a context: one of its own, beside it, goes before the context's."""
+    own = len(ignore.file_names(path.name)) - len(ignore.FILES)
+    for number, name in enumerate(ignore.file_names(path.name)):
+        file = path.with_name(name) if number < own else context / name
+        if file.is_file():
+            return ignore.read_ignore(read_text(file), str(file))
+    return None
+
+
 def _document(finding: Finding) -> FindingDocument:
     where = finding.where
     return FindingDocument(
@@ -89,7 +102,8 @@ def _shown(read: recipe.Recipe, finding: Finding) -> str:
     return f"{head}\n{script.excerpt(finding.where, finding.hint)}"
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return a recipe's or an ignore file's text; raises NotFoundError, and FormatError for what is no text."""
     if not path.exists():
         msg = f"{path} does not exist"
         raise NotFoundError(msg, hint="check how it is written, and from which folder")

@@ -14,7 +14,7 @@ from lading.formats.archive import Entry, Kind
 from lading.text import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from lading.artifact.layers import Listing
 
@@ -33,8 +33,10 @@ def files_in_image(archives: Sequence[Archive], listing: Listing, roots: Sequenc
     """
     tree: _Tree = {}
     count = 0
+    wanted = frozenset(roots)
+    above = frozenset(folder for root in wanted for folder in _folders(root))
     for archive in archives:
-        entries = [entry for entry in listing.of(archive) if _matters(entry.name, roots)]
+        entries = [entry for entry in listing.of(archive) if _matters(entry.name, wanted, above)]
         count += len(entries)
         if count > MAX_FILES:
             thing = "the image"
@@ -73,10 +75,18 @@ def _target(name: str) -> str:
     return f"{folder}/{base.removeprefix(_WHITEOUT)}".removeprefix("/") if base.startswith(_WHITEOUT) else name
 
 
-def _matters(name: str, roots: Sequence[str]) -> bool:
+def _matters(name: str, roots: Collection[str], above: Collection[str]) -> bool:
     """Say whether an entry is about a root, what is under it, or a folder above it."""
     target = _target(name)
-    return not target or any(f"{target}/".startswith(f"{root}/") or root.startswith(f"{target}/") for root in roots)
+    return not target or target in above or target in roots or any(folder in roots for folder in _folders(target))
+
+
+def _folders(name: str) -> Iterator[str]:
+    """Yield the folders that a name lies in."""
+    place = name.find("/")
+    while place >= 0:
+        yield name[:place]
+        place = name.find("/", place + 1)
 
 
 def _put(tree: _Tree, archive: Archive, entry: Entry) -> None:

@@ -21,6 +21,7 @@ from lading.artifact.format import (
     Format,
     Written,
     annotated,
+    check_raw_diff_ids,
     decode_config,
     described,
     held,
@@ -32,13 +33,12 @@ from lading.artifact.format import (
     with_diff_ids,
     with_said,
 )
-from lading.artifact.layers import Archive, check_files, files_of, part_of
+from lading.artifact.layers import Archive, check_files, files_of, one_template, part_of
 from lading.errors import FormatError
 from lading.formats.archive import Compression
 from lading.formats.shards import shard_of
 from lading.manifest import Descriptor, Manifest
 from lading.model import Model, ModelFacts, Part, Role, body, check_names, human_count, parse_count, role_of
-from lading.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -112,14 +112,26 @@ class _ReadConfig(msgspec.Struct, frozen=True, kw_only=True):
     config: _ModelConfig = _ModelConfig()
     descriptor: _Descriptor | None = None
     rootfs: _ReadRootFs | None = None
+    # ModelPack's and Ollama's.
+    modelfs: object = None
+    model_format: object = None
 
 
 def _detect(manifest: Manifest) -> bool:
     return manifest.config.media_type in (CONFIG_V01, CONFIG_V02)
 
 
+def _config(raw: bytes) -> _ReadConfig:
+    said = decode_config(raw, _ReadConfig, "Docker model")
+    if said.modelfs is not None or said.model_format is not None:
+        key = "model_format" if said.modelfs is None else "modelfs"
+        msg = f"the Docker model config is another format's: it has `{key}`"
+        raise FormatError(msg, hint="the artifact was put together from parts that do not belong together")
+    return said
+
+
 def _archives(manifest: Manifest, raw: bytes) -> tuple[Archive, ...]:
-    rootfs = decode_config(raw, _ReadConfig, "Docker model").rootfs
+    rootfs = _config(raw).rootfs
     return tuple(
         Archive(blob, Compression.NONE, diff_id)
         for blob, diff_id in with_diff_ids(manifest.layers, rootfs.diff_ids if rootfs else None)
@@ -128,7 +140,8 @@ def _archives(manifest: Manifest, raw: bytes) -> tuple[Archive, ...]:
 
 
 def _read(manifest: Manifest, raw: bytes, listing: Listing) -> Model:
-    config = decode_config(raw, _ReadConfig, "Docker model")
+    config = _config(raw)
+    check_raw_diff_ids(manifest.layers, config.rootfs.diff_ids if config.rootfs else None)
     archives = {archive.blob.digest: archive for archive in _archives(manifest, raw)}
     files = [blob for blob in manifest.layers if blob.digest not in archives]
     found = [(role, blob) for blob in files if (role := _role(blob)) is not None]
@@ -142,14 +155,10 @@ def _read(manifest: Manifest, raw: bytes, listing: Listing) -> Model:
         parts += (part_of(archive, entry, role_of(entry.name), entry.name) for entry in files_of(archive, listing))
     check_names((part.name for part in parts), "the Docker model")
     check_files(parts, "the Docker model")
-    templates = [part.name for part in parts if part.role is Role.TEMPLATE]
-    if len(templates) > 1 and manifest.config.media_type == CONFIG_V01:
-        msg = f"the Docker model has {len(templates)} chat templates: {clean(', '.join(templates))[:80]}"
-        raise FormatError(msg, hint="its format has one; nothing says which of them is meant")
     if not body(parts):
         msg = "the Docker model has no weights layer"
         raise FormatError(msg, hint="it is no model, or of a kind that is not known here")
-    return Model(tuple(parts), _facts(manifest, config))
+    return Model(one_template(parts), _facts(manifest, config))
 
 
 def _role(blob: Descriptor) -> Role | None:

@@ -11,7 +11,7 @@ import msgspec
 from lading import media
 from lading.artifact.layers import EMPTY
 from lading.digest import Digest
-from lading.errors import FormatError
+from lading.errors import FormatError, IntegrityError
 from lading.manifest import MAX_DOCUMENT, Platform
 from lading.model import ModelFacts
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from lading.artifact.layers import Archive, Listing
     from lading.formats.archive import Wrapping
+    from lading.formats.gguf import GgufHeader
     from lading.manifest import Descriptor, Manifest
     from lading.model import Model, Part
 
@@ -40,6 +41,15 @@ METADATA = "io.lading.metadata"
 
 SETTINGS = "io.lading.settings"
 """Manifest annotation: how the packager wants the model served, as a JSON object; `runtime.settings` has the names."""
+
+COMMAND = "io.lading.command"
+"""Manifest annotation: the packager's arguments for llama-server as a JSON list, files by their names in the model."""
+
+OUTLINE = "io.lading.fit"
+"""Manifest annotation: the model's outline (`lading.outline`), from which its memory is estimated without its header."""
+
+MAX_OUTLINE = 16 * 1024
+"""Characters of an outline that an artifact carries; models have one to three thousand."""
 
 MAX_METADATA = 256 * 1024
 """Characters of header metadata that an artifact carries; models have some thousands, mostly chat template."""
@@ -68,6 +78,14 @@ class Written:
     left_out: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A model as its manifest and config alone tell it, and the header of its weights, of all shards together."""
+
+    model: Model
+    header: GgufHeader
+
+
 def no_archives(_manifest: Manifest, _config: bytes) -> tuple[Archive, ...]:
     """Return nothing: the format's layers are files themselves."""
     return ()
@@ -81,7 +99,8 @@ class Format:
     model and the time to record (RFC 3339), if any, and gives the same bytes anywhere. Where a layer is not the file
     itself, `wrap` takes a file's name and size and says what makes it one; `write` then wants wrapped parts. Where a
     manifest is of one platform, `write_for` takes that too, and `write` writes for the first of `PLATFORMS`;
-    `write_upon` takes the manifest and config of an image that the model is put upon.
+    `write_upon` takes the manifest and config of an image that the model is put upon. `glance` returns what an artifact
+    tells without any of its layers, if it tells all.
     """
 
     name: str
@@ -92,6 +111,7 @@ class Format:
     wrap: Callable[[str, int], Wrapping] | None = None
     write_for: Callable[[Model, str | None, Platform], Written] | None = None
     write_upon: Callable[[Manifest, bytes, Model, str | None], Written] | None = None
+    glance: Callable[[Manifest, bytes], Glance | None] | None = None
 
     def read(self, manifest: Manifest, config: bytes, listing: Listing = EMPTY) -> Model:
         """Return the model; raises FormatError for what breaks the format's rules, and for archives not in `listing`."""
@@ -145,6 +165,18 @@ def with_diff_ids(
         yield blob, Digest(text) if text else None
 
 
+def check_raw_diff_ids(
+    layers: tuple[Descriptor, ...],
+    diff_ids: tuple[str, ...] | None,
+    is_raw: Callable[[Descriptor], bool] = lambda _blob: True,
+) -> None:
+    """Raise IntegrityError for a layer that is a file itself, and of which the config says that it hashes to another digest."""
+    for blob, diff_id in with_diff_ids(layers, diff_ids):
+        if diff_id and is_raw(blob) and diff_id.algorithm == blob.digest.algorithm and diff_id != blob.digest:
+            msg = f"layer {blob.digest.short} is a file as it is, and its diff_id is {diff_id.short}"
+            raise IntegrityError(msg, hint="the config and the manifest of the artifact contradict each other")
+
+
 def decode_config(raw: bytes, kind: type[_Config], name: str) -> _Config:
     """Read a config blob; raises FormatError, naming the format."""
     hint = "the artifact was written by something that does not keep to the format"
@@ -171,9 +203,15 @@ def metadata_annotation(facts: ModelFacts) -> dict[str, str]:
 
 
 def said_annotations(facts: ModelFacts) -> dict[str, str]:
-    """Return the annotations that every format writes: those that the packager gave, and the settings."""
-    settings = msgspec.json.encode(dict(facts.settings), order="sorted").decode()
-    return {**facts.annotations, **({SETTINGS: settings} if facts.settings else {})}
+    """Return the annotations that every format writes: those that the packager gave, the settings and the outline."""
+    said = dict(facts.annotations)
+    if facts.settings:
+        said[SETTINGS] = msgspec.json.encode(dict(facts.settings), order="sorted").decode()
+    if facts.command:
+        said[COMMAND] = msgspec.json.encode(facts.command).decode()
+    if 0 < len(facts.outline) <= MAX_OUTLINE:
+        said[OUTLINE] = facts.outline
+    return said
 
 
 def told_annotations(facts: ModelFacts) -> dict[str, str]:
@@ -200,7 +238,15 @@ def with_said(facts: ModelFacts, manifest: Manifest, name: str) -> ModelFacts:
     """Fill in what stands in a manifest's annotations whatever the format; raises FormatError, naming that."""
     said = {key: text for key, text in manifest.annotations.items() if not key.startswith(OURS)}
     settings = _object(manifest, SETTINGS, name, dict[str, object])
-    return replace(facts, settings={**facts.settings, **settings}, annotations=said)
+    command = _decoded(manifest, COMMAND, name, tuple[str, ...])
+    outline = manifest.annotations.get(OUTLINE, "")
+    return replace(
+        facts,
+        settings={**facts.settings, **settings},
+        annotations=said,
+        outline=outline,
+        command=facts.command if command is None else command,
+    )
 
 
 def read_metadata(manifest: Manifest, name: str) -> dict[str, str]:
@@ -209,14 +255,18 @@ def read_metadata(manifest: Manifest, name: str) -> dict[str, str]:
 
 
 def _object(manifest: Manifest, key: str, name: str, kind: type[dict[str, _Value]]) -> dict[str, _Value]:
+    return _decoded(manifest, key, name, kind) or {}
+
+
+def _decoded(manifest: Manifest, key: str, name: str, kind: type[_Value]) -> _Value | None:
     text = manifest.annotations.get(key)
     if text is None:
-        return {}
+        return None
     try:
         return msgspec.json.decode(text, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         msg = f"the annotation {key} of the {name} is malformed: {error}"
-        raise FormatError(msg, hint="it is a JSON object where lading has written it") from error
+        raise FormatError(msg, hint="it is JSON of another form where lading has written it") from error
 
 
 def held(metadata: Mapping[str, str]) -> dict[str, str]:

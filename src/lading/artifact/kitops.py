@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 import msgspec
 
 from lading.artifact.format import Format, decode_config, described
-from lading.artifact.layers import Archive, check_files, files_of, part_of
+from lading.artifact.layers import Archive, check_files, files_of, one_template, part_of
 from lading.digest import Digest
 from lading.errors import FormatError, UsageError
 from lading.formats.archive import Compression
@@ -114,7 +114,7 @@ def _read(manifest: Manifest, raw: bytes, listing: Listing) -> Model:
     suffix = PurePosixPath(weights.name).suffix.lower().removeprefix(".")
     package = kit.package or _Package()
     return Model(
-        tuple(parts),
+        one_template(parts),
         described(
             ModelFacts(
                 format=suffix if suffix in _KINDS else said.format.lower(),

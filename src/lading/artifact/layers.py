@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import unicodedata
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from lading.digest import Verifier
@@ -25,7 +25,7 @@ from lading.formats.archive import (
 )
 from lading.formats.shards import shard_sets
 from lading.manifest import Descriptor
-from lading.model import Member, Part, Role
+from lading.model import Member, Part, Role, chat_templates
 from lading.text import clean
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def check_files(parts: Sequence[Part], thing: str) -> None:
     """Hold a model's files to what can lie side by side on every machine, and be a whole model; raises FormatError.
 
     No more than `MAX_FILES` are packed, no two names differ by case or accents only, which some file systems cannot tell
-    apart, and no shard of the weights is missing.
+    apart, no shard of the weights is missing, and one chat template at most is the model's own.
     """
     if sum(part.member is not None for part in parts) > MAX_FILES:
         raise too_many(thing)
@@ -162,6 +162,21 @@ def check_files(parts: Sequence[Part], thing: str) -> None:
                 msg = f"{thing} has {clean(other)[:_SHOWN]} and {clean(name)[:_SHOWN]}, which differ by case or accents only"
                 raise FormatError(msg, hint="they would be one file on some disks")
     shard_sets(part.name for part in parts if part.role is Role.WEIGHTS)
+    templates = _templates(parts)
+    if len(templates) > 1:
+        msg = f"{thing} has {len(templates)} chat templates: {clean(', '.join(templates))[:_SHOWN]}"
+        raise FormatError(msg, hint="a model has one; nothing says which of them is meant")
+
+
+def one_template(parts: Iterable[Part]) -> tuple[Part, ...]:
+    """Return parts of which those that only stand beside the chat template are files like others."""
+    known = tuple(parts)
+    aside = {part.name for part in known if part.role is Role.TEMPLATE}.difference(_templates(known))
+    return tuple(replace(part, role=Role.CONFIG) if part.name in aside else part for part in known)
+
+
+def _templates(parts: Iterable[Part]) -> tuple[str, ...]:
+    return chat_templates(part.name for part in parts if part.role is Role.TEMPLATE)
 
 
 def too_many(thing: str) -> FormatError:

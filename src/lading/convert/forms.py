@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from lading.artifact import Format
+    from lading.content import Source
     from lading.convert.bases import Base
     from lading.convert.found import Found
     from lading.convert.press import Press
@@ -49,11 +50,14 @@ class Form:
 
     @property
     def entries(self) -> tuple[Descriptor, ...]:
-        """What stands for the form in an index; engines choose by platform, others by type or annotation."""
+        """What stands for the form in an index; engines choose by platform, others by annotation.
+
+        None has an `artifactType`, which OCI leaves open: skopeo 1.9 could not keep such an index as it is.
+        """
         return tuple(
             msgspec.structs.replace(
                 manifest.descriptor,
-                artifact_type=manifest.artifact_type or (None if platform else manifest.config.media_type),
+                artifact_type=None,
                 annotations={media.FORM: self.name},
                 platform=platform,
             )
@@ -95,7 +99,11 @@ def make(
     """
     maker = _Maker(found, press, reporter, has, platforms=platforms, base=base)
     forms = tuple(Form(row.name, maker.form(row)) for row in rows)
-    overlay = maker.overlay
+    return gather(forms, maker.overlay)
+
+
+def gather(forms: tuple[Form, ...], overlay: Overlay) -> Made:
+    """Put forms of a model together; `overlay` holds what they are made of, and their documents from then on."""
     root = forms[0].root if len(forms) == 1 else Index.build(tuple(entry for form in forms for entry in form.entries))
     every = [manifest for form in forms for manifest, _platform in form.manifests]
     inner = tuple({manifest.digest: manifest for manifest in every if manifest.digest != root.digest}.values())
@@ -235,19 +243,8 @@ class _Maker:
     def _parts(self) -> tuple[Part, ...]:
         """Return the model's files as blobs of their own, of which the overlay gives those that lie in layers."""
         if not self._plain:
-            unknown = [part for part in self._found.model.parts if part.digest is None]
-            digests = self._press.files(unknown, self._found.source) if unknown else {}
-            self._plain = tuple(self._unpacked(part, digests.get(part.name)) for part in self._found.model.parts)
+            self._plain = unpacked(self._found.model.parts, self._found.source, self._press, self.overlay)
         return self._plain
-
-    def _unpacked(self, part: Part, found: Digest | None) -> Part:
-        if part.member is None:
-            return part
-        known = replace(part, member=replace(part.member, digest=part.digest or found))
-        plain = plain_part(known)
-        assert plain is not None  # noqa: S101 - its digest was said or found out
-        self.overlay.add(plain.blob.digest, Inside(part, self._found.source))
-        return plain
 
     def _wrapped(self, row: Format, part: Part) -> Part:
         assert row.wrap is not None  # noqa: S101 - asked only of rows that wrap
@@ -277,6 +274,23 @@ def annotated(written: Written, annotations: Mapping[str, str]) -> Written:
         media_type=first.media_type,
     )
     return replace(written, manifest=manifest)
+
+
+def unpacked(parts: Sequence[Part], source: Source, press: Press, overlay: Overlay) -> tuple[Part, ...]:
+    """Return parts as blobs of their own, of which the overlay gives those that lie in layers of `source`."""
+    unknown = [part for part in parts if part.digest is None]
+    digests = press.files(unknown, source) if unknown else {}
+    return tuple(_unpacked(part, digests.get(part.name), source, overlay) for part in parts)
+
+
+def _unpacked(part: Part, found: Digest | None, source: Source, overlay: Overlay) -> Part:
+    if part.member is None:
+        return part
+    known = replace(part, member=replace(part.member, digest=part.digest or found))
+    plain = plain_part(known)
+    assert plain is not None  # noqa: S101 - its digest was said or found out
+    overlay.add(plain.blob.digest, Inside(part, source))
+    return plain
 
 
 def _same(one: Written, other: Written) -> bool:

@@ -20,7 +20,7 @@ from lading.fs.names import (
     sync_folder,
 )
 from lading.fs.partial import SYNCED_EACH, SYNCED_FINELY, Partial, atomic_write
-from lading.fs.scratch import check_space, put, scratch, written_back
+from lading.fs.scratch import check_space, clear_scratch, put, scratch, written_back
 from lading.ranges import Origin, as_lading_error, open_regular, os_errors, settled
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "as_lading_error",
     "atomic_write",
     "check_space",
+    "clear_scratch",
     "clone",
     "free_bytes",
     "hard_link",

@@ -60,6 +60,20 @@ def _held(folder: Path, target: Path) -> int:
         os.close(descriptor)
 
 
+def clear_scratch(folder: Path) -> None:
+    """Remove what killed makers left in a folder; what somebody is at work in stays."""
+    with os_errors(folder):
+        left = sorted(folder.glob(".*.making")) if folder.is_dir() else []
+    for one in left:
+        with os_errors(one), suppress(FileNotFoundError):
+            descriptor = os.open(one, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                if try_lock(descriptor):
+                    remove_tree(one)
+            finally:
+                os.close(descriptor)
+
+
 @contextmanager
 def written_back(folder: Path) -> Iterator[None]:
     """Bring what a program writes in a folder to the disk while it writes, so that `put` has little left to wait for."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from lading.formats.tool_types import QUANTIZE_TYPES
 from lading.recipe.instructions import Add, Cat, Convert, Copy, Quantize
-from lading.recipe.sources import Artifact, Context, Document, Hub, Image, Local, Scratch, StageFiles, Url
-from lading.recipe.types import QUANTIZE_TYPES
+from lading.recipe.sources import Artifact, Context, Document, Git, Hub, Image, Local, Scratch, StageFiles, Url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -148,7 +148,7 @@ def _files(origin: Origin | None, stages: Mapping[int, Contents]) -> Contents | 
             return stages.get(index, Contents(unseen={"/": None}))
         case Hub(pattern=pattern):
             return Contents(unseen={"/": pattern})
-        case Image() | Artifact() | Context():
+        case Image() | Artifact() | Context() | Git():
             return Contents(unseen={"/": None})
 
 

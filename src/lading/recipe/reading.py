@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lading.digest import Digest
 from lading.errors import FormatError, UsageError
-from lading.recipe import types
+from lading.formats import tool_types as types
 from lading.recipe.command import read_command
 from lading.recipe.expand import Quoting
 from lading.recipe.flags import check_flags, rule_of, switched

@@ -17,6 +17,23 @@ if TYPE_CHECKING:
 
 _PLATFORM = re.compile(r"[a-z0-9_]+(?:/[a-z0-9_]+(?:/[a-z0-9_.]+)?)?")
 _ARCHITECTURES = {"x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "armhf": "arm", "i386": "386"}
+_ON_LINUX = frozenset(
+    {
+        "386",
+        "amd64",
+        "arm",
+        "arm64",
+        "loong64",
+        "mips",
+        "mips64",
+        "mips64le",
+        "mipsle",
+        "ppc64",
+        "ppc64le",
+        "riscv64",
+        "s390x",
+    }
+)
 _SYSTEMS = frozenset({"linux", "darwin", "windows", "freebsd"})
 
 
@@ -35,12 +52,13 @@ class Platform:
 def read_platform(text: str) -> Platform:
     """Read a platform; one part alone is a system, or an architecture of linux. Raises UsageError."""
     parts = text.lower().split("/")
-    if _PLATFORM.fullmatch(text.lower().replace("x86-64", "x86_64")) is None:
-        msg = f"`{text}` is no platform"
-        raise UsageError(msg, hint="one is written linux/amd64")
     if len(parts) == 1:
         parts = [parts[0], "amd64"] if parts[0] in _SYSTEMS else ["linux", parts[0]]
     system, architecture = parts[0], _ARCHITECTURES.get(parts[1], parts[1])
+    spelt = _PLATFORM.fullmatch(text.lower().replace("x86-64", "x86_64")) is not None
+    if not spelt or system not in _SYSTEMS or (system == "linux" and architecture not in _ON_LINUX):
+        msg = f"`{text}` is no platform"
+        raise UsageError(msg, hint="one is written linux/amd64")
     return Platform(system, architecture, parts[2] if len(parts) > 2 else "")  # noqa: PLR2004 - the third part
 
 

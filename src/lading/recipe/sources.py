@@ -117,12 +117,16 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A container image, or a model image, of a registry."""
+    """A container image, or a model image, of a registry.
+
+    `bare` is the name as it was written where it tells no registry: one in the store goes before Docker Hub's.
+    """
 
     reference: reference.Oci
+    bare: str | None = None
 
 
-Origin = Scratch | StageFiles | Context | Image | Hub | Artifact
+Origin = Scratch | StageFiles | Context | Image | Hub | Artifact | Git
 
 
 def read_source(text: str) -> Source:
@@ -154,10 +158,20 @@ def read_origin(text: str) -> Origin:
     # Docker's rule: what stands before the first `/` is a registry if it looks like a host.
     named = bool(slash) and ("." in first or ":" in first or first == "localhost")
     try:
-        return Image(_oci(f"oci://{text}" if named else f"oci://{reference.DOCKER_HUB}/{text}"))
+        return Image(_oci(f"oci://{text}")) if named else Image(_oci(f"oci://{reference.DOCKER_HUB}/{text}"), text)
     except UsageError as error:
         message = f"`{text}` is no stage before this one, and no name of an image"
         raise UsageError(message, hint=error.hint) from error
+
+
+def read_place(text: str) -> Origin | None:
+    """Read what `--build-context` gives a name to; None for what is a folder, if anything. Raises UsageError."""
+    scheme, separator, rest = text.partition("://")
+    if is_git(text):
+        return _git(text)
+    if separator and scheme == "docker-image":
+        return read_origin(rest)
+    return read_origin(text) if _SCHEMED.match(text) or (separator and scheme in {"oci", "docker"}) else None
 
 
 def is_git(text: str) -> bool:

@@ -24,6 +24,7 @@ from lading.manifest import MAX_DOCUMENT, Descriptor, Document, parse_document
 from lading.reference import is_tag_name
 from lading.store.adoption import Adopted
 from lading.store.blobs import Blobs
+from lading.store.build_cache import BuildCache
 from lading.store.closure import closure
 from lading.store.index import Tag, TagIndex
 from lading.store.lease import Lease
@@ -31,6 +32,7 @@ from lading.store.reserve import Reserve
 from lading.store.versions import Version, find_version
 from lading.store.views import make_view
 from lading.store.watch import Watch
+from lading.text import clean
 from lading.text import size as human_size
 
 if TYPE_CHECKING:
@@ -40,20 +42,25 @@ if TYPE_CHECKING:
     from lading.content import ByteReader, Progress, RangeReader, Source, Unnamed
 
 _RESERVE = 16 * 1024 * 1024
+_FOLDERS = ("locks", "leases", "ingest")
+# What is in a folder that a store was begun in, and in the root of a file system.
+_OWN = frozenset({*_FOLDERS, "blobs", "index.json", "links", "models", "cache", "reserve", "lost+found"})
+_SHOWN = 80
 _DIGEST = re.compile(r"sha(?:256:[0-9a-f]{64}|512:[0-9a-f]{128})")
 
-__all__ = ["Adopted", "Blobs", "Lease", "Store", "Tag", "Version", "Watch"]
+__all__ = ["Adopted", "Blobs", "BuildCache", "Lease", "Store", "Tag", "Version", "Watch"]
 
 
 class Store:
     """One store. Opening it touches nothing; the first write makes the layout."""
 
-    __slots__ = ("blobs", "index", "reserve", "root", "work")
+    __slots__ = ("blobs", "build_cache", "index", "reserve", "root", "work")
 
     def __init__(self, root: Path, *, work: Path | None = None) -> None:
         self.root = root
         self.work = work or root
         self.blobs = Blobs(root, self.work)
+        self.build_cache = BuildCache(self.work / "cache" / "build")
         self.reserve = Reserve(self.work)
         self.index = TagIndex(root, self.work, self.blobs)
 
@@ -171,13 +178,25 @@ class Store:
         """Hash a user's file and make it a blob, kept by `lease`: by clone, watched hard link or copy."""
         return self.blobs.adopt(origin, progress, copy=copy, keep=lambda digest: lease.add([digest]))
 
+    def take_over(self, made: Path, lease: Lease) -> Adopted:
+        """Make a file that lies in the store's own folders a blob, kept by `lease`; the file is gone then."""
+        self.prepare()
+        return self.blobs.take_over(made, lambda digest: lease.add([digest]))
+
     def require_space(self, needed: int) -> None:
         """Raise NoSpaceError if `needed` bytes would not fit where the store is."""
         left = fs.free_bytes(self.root)
         if needed + _RESERVE > left:
             free = f"{human_size(left)} are free in {self.root}, of which {human_size(_RESERVE)} are to stay free"
+            if self.work != self.root:
+                msg = f"{human_size(needed)} are to be written; {free}"
+                raise NoSpaceError(msg, hint="free some space, or name a layout in another place")
             msg = f"{human_size(needed)} are to be fetched; {free}"
             raise NoSpaceError(msg, hint="free some space (`lading prune` helps), or name another place with --store")
+
+    def require_room(self, blobs: Iterable[Descriptor]) -> None:
+        """Raise NoSpaceError if what is not here yet of these blobs would not fit; what was left of them is taken up."""
+        self.require_space(sum(blob.size - self.received(blob) for blob in blobs))
 
     def received(self, blob: Descriptor) -> int:
         """Return how many bytes of a blob are here: all, or what an interrupted receiver left."""
@@ -200,14 +219,26 @@ class Store:
     def prepare(self) -> None:
         """Make the folders of a store and its layout files, unless they are there."""
         whole = self.index.exists() and (self.root / "oci-layout").exists()
-        if whole and (self.work / "locks").is_dir() and self.leases.is_dir():
+        if whole and all((self.work / name).is_dir() for name in _FOLDERS):
             self._fill_reserve()
             return
+        if not whole:
+            self._refuse_foreign()
         fs.make_folder(self.root / "blobs" / "sha256")
-        for name in ("locks", "leases", "ingest"):
+        for name in _FOLDERS:
             fs.make_folder(self.work / name)
         self.index.create()
         self._fill_reserve()
+
+    def _refuse_foreign(self) -> None:
+        """Raise UsageError for a folder that is somebody's, and no layout: a store is not to be strewn over it."""
+        if self.work != self.root or (self.root / "oci-layout").exists() or not self.root.is_dir():
+            return
+        with fs.os_errors(str(self.root)):
+            foreign = sorted({path.name for path in self.root.iterdir()} - _OWN)
+        if foreign:
+            msg = f"the store {self.root} would be a folder that holds other things: {clean(foreign[0])[:_SHOWN]}"
+            raise UsageError(msg, hint="--store or LADING_STORE names an empty folder, or one that is not there yet")
 
     def _fill_reserve(self) -> None:
         # A layout that is somebody else's holds nothing that is ours to keep there.

@@ -32,10 +32,12 @@ if TYPE_CHECKING:
 class Blobs:
     """The blobs of one layout; `work` lies on the same file system."""
 
-    __slots__ = ("_ingest", "_root", "linked", "versions")
+    __slots__ = ("_called", "_cure", "_ingest", "_root", "linked", "versions")
 
     def __init__(self, root: Path, work: Path) -> None:
         self._root = root
+        self._called = "the store" if work == root else f"the layout {root}"
+        self._cure = "pull or pack the model again" if work == root else "it was made in part, or damaged since"
         self._ingest = work / "ingest"
         self.linked = LinkedFiles(work / "links", self._ingest)
         self.versions = Versions(work / "cache" / "versions", self._ingest)
@@ -80,15 +82,15 @@ class Blobs:
         try:
             descriptor = fs.open_regular(path, follow=False)
         except NotFoundError:
-            msg = f"the store has no blob {digest}"
-            raise NotFoundError(msg, hint="pull or pack the model again") from None
+            msg = f"{self._called} has no blob {digest}"
+            raise NotFoundError(msg, hint=self._cure) from None
         try:
             with fs.os_errors(path):
                 status = os.fstat(descriptor)
             self._check(digest, status)
             if size is not None and status.st_size != size:
-                msg = f"blob {digest.short} in the store has {status.st_size} bytes, not {size}"
-                raise IntegrityError(msg, hint="`lading verify` tells what else is damaged; pull the model again")
+                msg = f"blob {digest.short} in {self._called} has {status.st_size} bytes, not {size}"
+                raise IntegrityError(msg, hint=self._cure)
         except BaseException:
             os.close(descriptor)
             raise
@@ -217,6 +219,26 @@ class Blobs:
             self._prepare(digest)
 
         return adoption.adopt(self, origin, progress, copy=copy, keep=keep_and_prepare)
+
+    def take_over(self, made: Path, keep: Callable[[Digest], None]) -> Adopted:
+        """Hash a file of the store's own making and give it the name of its digest, which `keep` is told before."""
+        partial = fs.Partial(made)
+        try:
+            descriptor = fs.open_regular(made, follow=False)
+            try:
+                with fs.os_errors(made):
+                    digest, size = hash_file(descriptor, "sha256")
+            finally:
+                os.close(descriptor)
+            keep(digest)
+            if self.is_whole(digest, size):
+                partial.discard()
+                return Adopted(digest, size, "present")
+            self._prepare(digest)
+            self.commit(partial, digest)
+        finally:
+            partial.close()
+        return Adopted(digest, size, "received")
 
     def stage(self, digest: Digest, part: str = "") -> Path:
         """Return where bytes lie that are to become the blob of that digest; `part` keeps several makers apart."""

@@ -49,6 +49,11 @@ class Tag:
         """When it was written under this name, RFC 3339 in UTC."""
         return self.descriptor.annotations.get(media.PULLED)
 
+    @property
+    def packed(self) -> str | None:
+        """How it was packed, as the library noted it; None for what was not packed here."""
+        return self.descriptor.annotations.get(media.PACKED)
+
 
 class TagIndex:
     """The names of one layout; every change is one atomic replacement under a lock.

@@ -6,6 +6,7 @@ the lock with the process, so the lease of a dead one counts for nothing and is 
 
 from __future__ import annotations
 
+import threading
 import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
@@ -26,12 +27,13 @@ class Lease:
     added here first stays there.
     """
 
-    __slots__ = ("_file", "_gate", "_path")
+    __slots__ = ("_file", "_gate", "_path", "_writing")
 
     _file: fs.Partial
 
     def __init__(self, folder: Path, gate: Path) -> None:
         self._gate = gate
+        self._writing = threading.Lock()
         self._path = folder / f"{uuid.uuid4().hex}.lease"
 
     def __enter__(self) -> Self:
@@ -49,7 +51,8 @@ class Lease:
         """Protect these too."""
         # The newline comes first: a line that a full disk cut short must not swallow the next one.
         lines = "".join(f"\n{digest}" for digest in digests).encode()
-        with fs.Lock(self._gate, "the store", shared=True):
+        # Threads of one process share the gate: only the second lock keeps their lines apart.
+        with fs.Lock(self._gate, "the store", shared=True), self._writing:
             self._file.write_at(self._file.size, memoryview(lines))
 
 

@@ -60,8 +60,10 @@ def reachable(store: Store) -> dict[Digest, set[str]]:
     return found
 
 
-def prune(store: Store, *, dry_run: bool = False) -> Pruned:
+def prune(store: Store, *, dry_run: bool = False, build_cache: bool = False) -> Pruned:
     """Free all blobs that no root reaches and no living lease keeps, and what interrupted work left.
+
+    What steps of builds made is kept, too, unless `build_cache` says that it goes.
 
     A manifest that cannot be read stops the collection before anything is freed. A dry run needs no right to write.
     """
@@ -76,9 +78,14 @@ def prune(store: Store, *, dry_run: bool = False) -> Pruned:
         # The leases first: who gives his up in between has named what it kept, and the names come after.
         leased = set(living(store.leases, dry_run=dry_run))
         kept = leased | set(reachable(store))
+        if not build_cache:
+            kept.update(store.build_cache.mentioned())
         freed = [digest for digest in store.blobs.digests() if digest not in kept]
         sizes = sum(store.blobs.size(digest) or 0 for digest in freed)
         if not dry_run:
+            if build_cache:
+                store.build_cache.drop()
+            store.build_cache.clear()
             for digest in freed:
                 store.blobs.remove(digest)
             store.reserve.lend(lambda: _drop_views(store, kept))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lading.recipe import types
+from lading.formats import tool_types as types
 from lading.recipe.contents import image_path
 from lading.recipe.instructions import Add, Cmd, Label, Quantize
 from lading.recipe.lint.subject import Rule

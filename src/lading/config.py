@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lading.errors import AccessDeniedError, FormatError, UsageError
-from lading.registries_conf import Registries, RegistryRule, read_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from lading.registries_conf import Registries, RegistryRule
 
 DEFAULT_TRANSPORT = "ollama"
 _TRANSPORTS = ("ollama", "hf", "huggingface", "ms", "modelscope", "oci", "docker")
@@ -115,6 +116,7 @@ class Config:
 
     `auth_files` and `short_name_files` stand in the order in which they win;
     `registries_files` are files and folders in the order in which later ones override.
+    `memory` and `devices` are what a model may have of this machine, as people write it, None for what there is.
     `created` is the time to write into artifacts (RFC 3339), None to write none.
     """
 
@@ -134,6 +136,8 @@ class Config:
     short_name_files: tuple[Path, ...] = ()
     convert_python: str | None = None
     torch_index: str | None = None
+    memory: str | None = None
+    devices: str | None = None
 
     def converter(self) -> ConverterSettings:
         """Return the converter's settings; raises FormatError for a broken config.toml."""
@@ -147,6 +151,8 @@ class Config:
 
     def registries(self) -> Registries:
         """Read registries.conf and its drop-ins; raises FormatError naming the file that is wrong."""
+        from lading.registries_conf import Registries, read_rules  # noqa: PLC0415 - for those who reach a registry
+
         rules: dict[str, RegistryRule] = {}
         for file in _files(self.registries_files):
             rules.update((rule.prefix, rule) for rule in read_rules(_read_toml(file), file))
@@ -210,6 +216,8 @@ def load(environ: Mapping[str, str], *, uid: int | None = None) -> Config:
         ),
         convert_python=environ.get("LADING_CONVERT_PYTHON") or None,
         torch_index=environ.get("LADING_TORCH_INDEX") or None,
+        memory=environ.get("LADING_MEMORY") or None,
+        devices=environ.get("LADING_DEVICES") or None,
     )
 
 

@@ -13,7 +13,9 @@ from lading.formats import gguf, safetensors
 from lading.formats.foreign import ENOUGH, hint_for
 from lading.formats.gguf import ArrayRef, read_array
 from lading.formats.shards import check_split, shard_sets
+from lading.hparams import config_hparams, gguf_hparams
 from lading.model import OPAQUE, ModelFacts, Role
+from lading.outline import outline_of
 from lading.text import clean
 
 if TYPE_CHECKING:
@@ -86,6 +88,7 @@ def gguf_facts(headers: Sequence[GgufHeader], reader: RangeReader) -> ModelFacts
         metadata={
             key: text for key, value in said.items() if (text := _as_text(first, reader, key, value)) is not None
         },
+        outline=outline_of(gguf_hparams(headers, reader)) if architecture else "",
     )
 
 
@@ -100,6 +103,7 @@ def safetensors_facts(
     dtypes = {dtype for header in headers for dtype in header.dtypes}
     parameters = sum(header.parameters for header in headers)
     size = sum(tensor.size for header in headers for tensor in header.tensors)
+    shape = config_hparams(headers, config)
     metadata = {key: text for header in headers for key, text in header.metadata.items()}
     contexts = (_number(one, key) for one in trees for key in _CONTEXT_KEYS)
     vocabularies = (_number(one, "vocab_size") for one in trees)
@@ -114,6 +118,7 @@ def safetensors_facts(
         vocabulary_size=next((vocabulary for vocabulary in vocabularies if vocabulary), None),
         chat_template=template,
         metadata={**metadata, "tensor_count": str(sum(len(header.tensors) for header in headers))},
+        outline=outline_of(shape) if headers and shape.architecture else "",
     )
 
 

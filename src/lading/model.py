@@ -27,6 +27,7 @@ _COUNT = re.compile(r"([0-9]{1,18})(\.[0-9]{1,18})?[ ]?([KMBTQ]?)", re.IGNORECAS
 _STEP = 1000
 _MAX_NAME = 1024
 _SHOWN = 80
+_FURTHER = "additional_chat_templates"
 _TOKENIZER_FILES = {
     "vocab.json",
     "vocab.txt",
@@ -105,8 +106,8 @@ class ModelFacts:
     `format` is gguf or safetensors; `parameters` counts weights; `file_type` is llama.cpp's name
     (Q4_K_M) or a dtype (BF16); `context_length` is what it was trained for, in tokens; `metadata` are
     the header's scalars as text. `created` is the time (RFC 3339) that an artifact's config records, `settings` how
-    its packager wants the model served, by the names of `runtime.settings` and unchecked, `annotations` what is said
-    of it beside.
+    its packager wants the model served, by the names of `runtime.settings` and unchecked, `command` the packager's
+    arguments for llama-server, in which files go by the parts' names, `annotations` what is said of it beside. `outline` is what an estimate of its memory needs, as `outline.read_outline` takes it, "" if unknown.
     """
 
     format: str = ""
@@ -124,7 +125,9 @@ class ModelFacts:
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
     created: str | None = None
     settings: Mapping[str, object] = field(default_factory=dict, repr=False)
+    command: tuple[str, ...] = field(default=(), repr=False)
     annotations: Mapping[str, str] = field(default_factory=dict, repr=False)
+    outline: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,16 @@ def body(parts: Iterable[Part]) -> tuple[Part, ...]:
     known = tuple(parts)
     weights = tuple(part for part in known if part.role is Role.WEIGHTS)
     return weights or tuple(part for part in known if part.role is Role.BIN)
+
+
+def chat_templates(names: Iterable[str]) -> tuple[str, ...]:
+    """Return which of the files that are named like chat templates could be the model's own, in their order.
+
+    Transformers' old form, in JSON, and its folder of templates for other uses stand beside the one for chats.
+    """
+    found = tuple(names)
+    texts = (name for name in found if not name.endswith(".json") and _FURTHER not in name.split("/")[:-1])
+    return tuple(texts) or found
 
 
 def _weights_role(base: str) -> Role:

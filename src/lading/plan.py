@@ -23,7 +23,7 @@ MAX_DEPTH = 4
 MAX_DOCUMENTS = 256
 """How many manifests and indexes one tree may have; images for every platform there is have some twenty."""
 
-_PREFERRED = Platform(architecture="amd64", os="linux")
+PREFERRED = Platform(architecture="amd64", os="linux")
 """Which image to read where nobody asks for a platform: model files are the same in all."""
 
 _SHOWN = 8
@@ -139,7 +139,7 @@ def parse_platform(text: str) -> Platform:
 
 
 def _chosen(index: Index, name: str, platform: Platform | None) -> Descriptor:
-    entries = [entry for entry in index.manifests if not _is_note(entry)]
+    entries = [entry for entry in index.manifests if not is_note(entry)]
     if platform is not None and any(entry.platform for entry in entries):
         return _for_platform(entries, name, platform)
     if len(entries) == 1:
@@ -148,7 +148,7 @@ def _chosen(index: Index, name: str, platform: Platform | None) -> Descriptor:
         return raw
     # Images alone: what differs is not the model.
     if entries and all(entry.platform for entry in entries):
-        ours = [entry for entry in entries if entry.platform and is_for(entry.platform, _PREFERRED)]
+        ours = [entry for entry in entries if entry.platform and is_for(entry.platform, PREFERRED)]
         if ours:
             return ours[0]
     shown = ", ".join(f"{entry.digest.short} ({_words(entry)})" for entry in index.manifests[:_SHOWN])
@@ -172,7 +172,8 @@ def is_for(found: Platform, wanted: Platform) -> bool:
     return same and wanted.variant in (None, found.variant)
 
 
-def _is_note(entry: Descriptor) -> bool:
+def is_note(entry: Descriptor) -> bool:
+    """Say whether an entry of an index is no model or image, but a statement about one."""
     # BuildKit puts statements about an image beside it, for a platform that does not exist.
     return entry.platform is not None and (entry.platform.os, entry.platform.architecture) == ("unknown", "unknown")
 

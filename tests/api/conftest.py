@@ -14,5 +14,5 @@ if TYPE_CHECKING:
 @pytest.fixture
 def session(tmp_path: Path) -> api.Session:
     """A session with a home, a store and settings of its own."""
-    environment = {"HOME": str(tmp_path), "LADING_STORE": str(tmp_path / "store")}
+    environment = {"HOME": str(tmp_path), "LADING_STORE": str(tmp_path / "store"), "LADING_MEMORY": "8GiB"}
     return api.Session(api.load_config(environment), Silent())

@@ -64,7 +64,7 @@ def test_offline_a_model_that_is_whole_in_the_store_is_up_to_date(
         with pytest.raises(NetworkError, match="offline"):
             api.pull(offline, words, name=name)
     with pytest.raises(NetworkError, match="offline"):
-        api.pull(offline, tag.name, platform="linux/arm64")
+        api.pull(offline, tag.name, selection=api.Selection(platform="linux/arm64"))
     break_weights(session, tag)
     with pytest.raises(NetworkError, match="offline"):
         api.pull(offline, tag.name)

@@ -33,6 +33,10 @@ def test_every_setting_reaches_the_library(story: Path, tmp_path: Path) -> None:
             embeddings=True,
             pooling="mean",
             parallel=2,
+            cache_type_k="q8_0",
+            cache_type_v="iq4_nl",
+            cache_ram=64,
+            repack=False,
             sampling=Sampling(0.0, 0.5, 40, 0.25, 1.5, 7, ("</s>",)),
         ),
         library,
@@ -42,6 +46,9 @@ def test_every_setting_reaches_the_library(story: Path, tmp_path: Path) -> None:
     assert params.chat_template == "{{ messages[0].content }}ü"
     assert (params.hostnames, params.port, params.api_keys) == (["::1"], 9, ["a", "b"])
     assert (params.n_ctx, params.n_parallel, params.n_gpu_layers) == (512, 2, 0)
+    assert params.cache_type_k == library.ggml_type.GGML_TYPE_Q8_0
+    assert params.cache_type_v == library.ggml_type.GGML_TYPE_IQ4_NL
+    assert (params.cache_ram_mib, params.no_extra_bufts, params.fit_params) == (64, True, False)
     assert params.cpuparams.n_threads == params.cpuparams_batch.n_threads == 3
     assert params.model_alias == {"story"}
     assert (params.embedding, params.pooling_type) == (True, library.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN)

@@ -127,17 +127,50 @@ def test_every_setting_reaches_llama_server(tmp_path: Path) -> None:
         embeddings=True,
         pooling="mean",
         parallel=2,
+        cache_type_k="q8_0",
+        cache_type_v="q4_0",
+        cache_ram=64,
+        repack=False,
+        n_cpu_moe=3,
         sampling=Sampling(0.0, 0.9, 40, 0.05, 1.1, 7, ("</s>", "--host")),
     )
-    argv = choose("llama-server", {"PATH": str(tmp_path)}).command(settings).argv
+    command = choose("llama-server", {"PATH": str(tmp_path)}).command(settings)
+    argv = command.argv
     mine = list(argv[argv.index(str(path)) + 1 :])
     assert mine == [
         *("--model", "/models/a.gguf", "--host", "::1", "--port", "9", "--threads", "3", "--parallel", "2"),
-        *("--no-warmup", "--jinja", "--mmproj", "/models/p.gguf", "--chat-template-file", "/models/t.jinja"),
-        *("--ctx-size", "512", "--n-gpu-layers", "0", "--alias", "-x", "--pooling", "mean", "--embeddings"),
+        *("--no-warmup", "--jinja", "--cache-type-k", "q8_0", "--cache-type-v", "q4_0"),
+        *("--mmproj", "/models/p.gguf", "--chat-template-file", "/models/t.jinja"),
+        *("--ctx-size", "512", "--n-gpu-layers", "0", "--alias", "-x", "--pooling", "mean", "--n-cpu-moe", "3"),
+        "--embeddings",
         *("--temp", "0.0", "--top-p", "0.9", "--top-k", "40", "--min-p", "0.05", "--repeat-penalty", "1.1"),
         *("--seed", "7", "--reverse-prompt", "</s>", "--reverse-prompt", "--host"),
     ]
+    told = {name: value for name, value in command.environment.items() if name.startswith("LLAMA_ARG_")}
+    assert (told["LLAMA_ARG_CACHE_RAM"], told["LLAMA_ARG_REPACK"], told["LLAMA_ARG_FIT"]) == ("64", "0", "off")
+
+
+def test_what_is_not_said_about_memory_is_left_to_llama_server_but_for_the_prompt_cache(tmp_path: Path) -> None:
+    program(tmp_path, "true")
+    told = choose("llama-server", {"PATH": str(tmp_path)}).command(ServeSettings(MODEL)).environment
+    assert told["LLAMA_ARG_CACHE_RAM"] == "0"
+    assert not {"LLAMA_ARG_REPACK", "LLAMA_ARG_FIT"} & set(told)
+
+
+def test_llama_server_names_its_devices(tmp_path: Path) -> None:
+    program(
+        tmp_path,
+        "echo 'Available devices:\n  CUDA0: NVIDIA GeForce RTX 4090 (24080 MiB, 23700 MiB free)\n  Vulkan1: Other (8 MiB)'",
+    )
+    assert choose("llama-server", {"PATH": str(tmp_path)}).devices == ("CUDA0", "Vulkan1")
+    program(tmp_path, "echo 'error: unknown argument: --list-devices' >&2; exit 1")
+    assert choose("llama-server", {"PATH": str(tmp_path)}).devices == ()
+
+
+def test_the_embedded_runtime_counts_no_processor_as_a_device() -> None:
+    library = pytest.importorskip("xllamacpp")
+    real = {one["name"] for one in library.get_device_info()} - {"CPU"}
+    assert set(choose("embedded", {}).devices) == real
 
 
 def test_without_a_key_other_sites_may_not_read_the_answers(tmp_path: Path) -> None:

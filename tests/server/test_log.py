@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lading.server.log import read, reasons
+from lading.server.log import Allocated, allocated, read, reasons
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -78,3 +78,34 @@ def test_a_log_begun_anew_is_read_from_its_start(tmp_path: Path) -> None:
     assert next(pieces) == b"the old one\n"
     path.write_bytes(b"new\n")
     assert b"".join(pieces) == b"new\n"
+
+
+LOADED = """\
+0.00.011.486 I common_memory_breakdown_print: | memory breakdown [MiB] | total   free    self   model   context   compute    unaccounted |
+0.00.012.067 I llama_model_loader: loaded meta data with 35 key-value pairs and 29 tensors from /m/a.gguf (version GGUF V3 (latest))
+0.00.016.745 I load_tensors:   CPU_Mapped model buffer size =   700.00 MiB
+0.00.100.067 I llama_model_loader: loaded meta data with 35 key-value pairs and 29 tensors from /m/a.gguf (version GGUF V3 (latest))
+0.00.116.745 I load_tensors:   CPU_Mapped model buffer size =   100.50 MiB
+0.00.116.746 I load_tensors:   CPU_REPACK model buffer size =    20.00 MiB
+0.00.116.963 I llama_context:        CPU  output buffer size =     0.50 MiB
+0.00.116.996 I llama_kv_cache:        CPU KV buffer size =     8.00 MiB
+0.00.117.000 I llama_kv_cache:        CPU KV buffer size =     2.00 MiB
+0.00.117.001 I llama_memory_recurrent:        CPU RS buffer size =     1.25 MiB
+0.00.117.317 I llama_kv_cache: size =    8.00 MiB (   512 cells,   3 layers,  1/1 seqs), K (f16):    4.00 MiB, V (f16):    4.00 MiB
+0.00.118.421 I sched_reserve:        CPU compute buffer size =     3.50 MiB
+"""
+
+
+def test_what_was_allocated_is_summed_up_and_a_trial_before_it_does_not_count() -> None:
+    mebibyte = 1024 * 1024
+    found = allocated(LOADED)
+    assert found == Allocated(
+        round(120.5 * mebibyte), round(11.25 * mebibyte), round(3.5 * mebibyte), round(0.5 * mebibyte)
+    )
+    assert found.total == round(135.75 * mebibyte)
+
+
+def test_a_log_that_does_not_tell_of_memory_gives_nothing() -> None:
+    assert allocated("") is None
+    assert allocated("srv init: model loaded\n") is None
+    assert allocated(LOADED.partition("sched_reserve")[0]) is None

@@ -30,6 +30,7 @@ class Scripted:
 
     name = "scripted"
     version = "1"
+    devices: tuple[str, ...] = ()
 
     def __init__(self, script: str) -> None:
         self.script = script

@@ -18,8 +18,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lading.api._anatomy import Node, config_bytes, manifest_bytes, tree
+    from lading.api._build import Recipe, build
+    from lading.api._build_output import check_wishes, hand_over, write_out
     from lading.api._copy import copy
     from lading.api._deliver import Wish
+    from lading.api._fit import Fitting, Weighed, fit
+    from lading.api._fit_document import FitDocument
     from lading.api._given import given
     from lading.api._info import InfoDocument, info
     from lading.api._inspect import inspect
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from lading.api._push import push
     from lading.api._repair import repair
     from lading.api._save import save
+    from lading.api._selection import Selection
     from lading.api._serve import (
         Options,
         Serving,
@@ -47,6 +52,7 @@ if TYPE_CHECKING:
     from lading.api.catalog import list_models, prune, remove, tag, verify
     from lading.api.documents import FactsDocument, ModelDocument, PartDocument
     from lading.api.results import (
+        Built,
         Delivered,
         DeliveredForm,
         Inspection,
@@ -69,8 +75,12 @@ _PLACES = {
     "lading.api.catalog": ("list_models", "prune", "remove", "tag", "verify"),
     "lading.api.documents": ("FactsDocument", "ModelDocument", "PartDocument"),
     "lading.api._anatomy": ("Node", "config_bytes", "manifest_bytes", "tree"),
+    "lading.api._build": ("Recipe", "build"),
+    "lading.api._build_output": ("check_wishes", "hand_over", "write_out"),
     "lading.api._copy": ("copy",),
     "lading.api._deliver": ("Wish",),
+    "lading.api._fit": ("Fitting", "Weighed", "fit"),
+    "lading.api._fit_document": ("FitDocument",),
     "lading.api._given": ("given",),
     "lading.api._info": ("InfoDocument", "info"),
     "lading.api._inspect": ("inspect",),
@@ -84,7 +94,9 @@ _PLACES = {
     "lading.api._push": ("push",),
     "lading.api._repair": ("repair",),
     "lading.api._save": ("save",),
+    "lading.api._selection": ("Selection",),
     "lading.api.results": (
+        "Built",
         "Delivered",
         "DeliveredForm",
         "Inspection",
@@ -116,10 +128,13 @@ _PLACES = {
 _HOME = {name: place for place, names in _PLACES.items() for name in names}
 
 __all__ = [
+    "Built",
     "Config",
     "Delivered",
     "DeliveredForm",
     "FactsDocument",
+    "FitDocument",
+    "Fitting",
     "Given",
     "InfoDocument",
     "Inspection",
@@ -134,19 +149,26 @@ __all__ = [
     "Prepared",
     "Pulled",
     "Pushed",
+    "Recipe",
     "Repaired",
     "Saved",
     "SavedModel",
+    "Selection",
     "Serving",
     "Session",
     "Talk",
     "Unmended",
     "Way",
+    "Weighed",
     "Wish",
+    "build",
+    "check_wishes",
     "config_bytes",
     "convert",
     "copy",
+    "fit",
     "given",
+    "hand_over",
     "imatrix",
     "info",
     "inspect",
@@ -175,6 +197,7 @@ __all__ = [
     "talk",
     "tree",
     "verify",
+    "write_out",
 ]
 
 

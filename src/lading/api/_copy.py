@@ -12,7 +12,7 @@ from lading import artifact
 from lading import copy as mover
 from lading import reference as refs
 from lading.api._deliver import Origin, Wish, deliver, destination, of_store
-from lading.api.lookup import parse, remote, stored_name
+from lading.api.lookup import parse, remote, stored_name, telling_guess
 from lading.errors import UsageError
 from lading.events import Advanced, Noted, Skipped, Started
 from lading.facts import HeaderFile, read_facts
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from lading.transport.listing import ListedFile
 
 _FORMAT = "modelpack"
+_ROOM = 16 * 1024 * 1024
+"""Bytes of a hub's small files that are held until they are sent; what is more is read twice."""
 
 
 def copy(
@@ -88,7 +90,19 @@ def _origin(
         case refs.Url():
             return _of_url(session, reference, place, way, keep=keep)
         case _:
-            return _of_artifact(session, reference, place, stack, way, keep=keep)
+            with telling_guess(text, reference):
+                return _of_artifact(session, reference, place, stack, way, keep=keep)
+
+
+def _repositories(reference: Reference) -> tuple[refs.Oci, ...]:
+    """Return the repository whose blobs a registry can mount elsewhere, whichever dialect it was named in."""
+    match reference:
+        case refs.Oci():
+            return (reference,)
+        case refs.Ollama(name, tag, namespace, host):
+            return (refs.Oci(host, f"{namespace}/{name}", tag),)
+        case _:
+            return ()
 
 
 def _of_artifact(
@@ -98,7 +112,7 @@ def _of_artifact(
         reference, session.config, lambda: session.client, insecure=session.insecure, reporter=session.reporter
     )
     document = source.document(wanted)
-    near = (reference,) if isinstance(reference, refs.Oci) else ()
+    near = _repositories(reference)
     if not keep:
         return Origin(str(reference), source, document, near)
     from lading.api._pull import origin, telling_what_is_kept  # noqa: PLC0415 - as above
@@ -108,7 +122,7 @@ def _of_artifact(
     lease = stack.enter_context(store.lease([document.digest, *(one.digest for one in inner)]))
     plan = make_plan(document, store.has, inner)
     lease.add(blob.digest for blob in (*plan.missing, *plan.present))
-    store.require_space(plan.missing_bytes)
+    store.require_room(plan.missing)
     with telling_what_is_kept(store, plan.missing):
         mover.run(plan, source, store, None, session.reporter, parallel=way.parallel, pace=way.pace)
     name = stored_name(reference) or wanted
@@ -118,8 +132,11 @@ def _of_artifact(
 
 def _kept(session: Session, reference: Reference, place: Reference, way: Way) -> Origin:
     from lading.api._pull import pull  # noqa: PLC0415 - as above
+    from lading.api._selection import Selection  # noqa: PLC0415 - as above
 
-    return of_store(session, pull(session, str(reference), way=way).name, place)
+    # What goes elsewhere must not depend on the machine that it passes through.
+    pulled = pull(session, str(reference), way=way, selection=Selection(fit=False))
+    return of_store(session, pulled.name, place)
 
 
 def _of_hub(session: Session, reference: refs.Hub) -> Origin:
@@ -139,7 +156,7 @@ def _of_hub(session: Session, reference: refs.Hub) -> Origin:
     def hold(_file: ListedFile, data: bytes) -> None:
         overlay.write(data)
 
-    files.settle(hold)
+    files.settle(hold, room=_ROOM)
     manifest = annotated(_written(overlay, parts_of(files, choice.role)), listing)
     return Origin(str(reference), overlay, manifest)
 

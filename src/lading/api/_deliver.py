@@ -16,6 +16,7 @@ from lading.errors import IntegrityError, UsageError
 from lading.events import Noted
 from lading.manifest import Index, Manifest
 from lading.plan import inner_documents, is_for, make_plan, parse_platform, single_manifest
+from lading.store import Store
 from lading.transport import open_source, open_target, release
 
 if TYPE_CHECKING:
@@ -187,8 +188,8 @@ def _send(
         if lease is not None:
             keep(lease, load.root, load.inner)
         plan = make_plan(load.root, target.has, load.inner)
-        if here:
-            session.store.require_space(plan.missing_bytes)
+        if isinstance(target, Store):
+            target.require_room(plan.missing)
         # What went to the target while its digest was found out is there, and was told of.
         reporter = Untold(session.reporter, frozenset(press.sent))
         try:

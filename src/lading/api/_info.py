@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from lading import __version__, artifact, fs
+from lading.build.isolation import isolation_level
 from lading.errors import UnfitError
 from lading.hardware import hardware
 from lading.hardware.programs import ask_program
@@ -56,7 +57,7 @@ class HardwareDocument(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class InfoDocument(msgspec.Struct, frozen=True, kw_only=True):
-    """What `info` prints; sizes in bytes."""
+    """What `info` prints; sizes in bytes. `isolation` is how far the converter is locked up: namespaces, bubblewrap, limits."""
 
     version: str
     python: str
@@ -70,6 +71,7 @@ class InfoDocument(msgspec.Struct, frozen=True, kw_only=True):
     auth_files: tuple[str, ...]
     formats: tuple[str, ...]
     runtimes: tuple[RuntimeDocument, ...]
+    isolation: str
     hardware: HardwareDocument
 
 
@@ -89,6 +91,7 @@ def info(session: Session, environment: Mapping[str, str]) -> InfoDocument:
         auth_files=tuple(str(path) for path in config.auth_files),
         formats=tuple(row.name for row in artifact.EVERY if artifact.is_written(row)),
         runtimes=tuple(RuntimeDocument(name, _version(name, environment)) for name in NAMES),
+        isolation=isolation_level(environment),
         hardware=_hardware(),
     )
 

@@ -13,19 +13,23 @@ import msgspec
 from lading import artifact
 from lading import reference as refs
 from lading.api._anatomy import remote_place, stored_place, variants
+from lading.api._fitting import candidate_of
+from lading.api._machine import machine_here
 from lading.api.catalog import bytes_of, index_format
-from lading.api.documents import ModelDocument, PartDocument, facts_document, model_document
-from lading.api.lookup import local, parse, remote
+from lading.api.documents import ModelDocument, NeedDocument, PartDocument, facts_document, model_document
+from lading.api.lookup import local, parse, remote, telling_guess
 from lading.api.results import Inspection
 from lading.artifact.contents import part_ranges, read_part
 from lading.artifact.layers import LOOK
 from lading.convert.found import read_small
 from lading.errors import FormatError, NotFoundError
-from lading.facts import HeaderFile, read_facts
+from lading.facts import HeaderFile, gguf_facts, read_facts
+from lading.fit import weigh
 from lading.manifest import Index
 from lading.model import Model, ModelFacts, Role
 from lading.package import open_draft
-from lading.plan import single_manifest
+from lading.plan import parse_platform, single_manifest
+from lading.ranges import BytesRanges
 from lading.text import size
 from lading.transport.tags import in_order
 
@@ -33,22 +37,51 @@ if TYPE_CHECKING:
     from lading.api._anatomy import Place
     from lading.api.session import Session
     from lading.artifact.layers import Listing
-    from lading.manifest import Manifest
+    from lading.manifest import Manifest, Platform
     from lading.transport.mirrors import Tagged
 
 _TEMPLATE_LIMIT = 1024 * 1024
 
 
-def inspect(session: Session, text: str) -> Inspection:
+def inspect(session: Session, text: str, *, platform: str | None = None) -> Inspection:
     """Describe a local tag, a file or folder, or a remote model, whose headers are read by ranges.
 
-    Raises NotFoundError, NetworkError and so on of the place, FormatError for what is no model.
+    `platform` says which of several images. Raises NotFoundError, NetworkError and so on of the place, FormatError for
+    what is no model.
     """
+    found = _looked_at(session, text, parse_platform(platform) if platform else None)
+    fit = _fit(session, found)
+    return replace(found, document=msgspec.structs.replace(found.document, fit=fit)) if fit else found
+
+
+def _fit(session: Session, found: Inspection) -> NeedDocument | None:
+    """Hold a model of llama.cpp's against this machine; None where nothing is known of its memory."""
+    projectors = [part.size for part in found.document.parts if part.role == Role.PROJECTOR.value]
+    candidate = candidate_of(found.document.reference, found.facts, next(iter(projectors), None))
+    if candidate is None or found.facts.format != "gguf":
+        return None
+    machine = machine_here(session)
+    try:
+        row = weigh(candidate, machine)
+    except FormatError:
+        return None  # a header that contradicts itself is shown as far as it can be read
+    known = row.found.known
+    return NeedDocument(
+        fits=row.fits.value,
+        context=row.found.context if known else None,
+        max_context=row.max_context,
+        total_bytes=row.total if known else None,
+        weights_bytes=row.weights,
+        free_bytes=machine.memory if machine.available is None else machine.available,
+    )
+
+
+def _looked_at(session: Session, text: str, platform: Platform | None) -> Inspection:
     reference = parse(text)
     if isinstance(reference, refs.File):
         return _inspect_file(Path(reference.path).expanduser())
     if tag := local(session, text):
-        found = _inspect_artifact(stored_place(session, tag.name))
+        found = _inspect_artifact(stored_place(session, tag.name), platform)
         own, shared = bytes_of(session, tag)
         told = msgspec.structs.replace(
             found.document, stored=True, own_size=own, shared_size=shared, source=tag.source, pulled=tag.pulled
@@ -60,19 +93,20 @@ def inspect(session: Session, text: str) -> Inspection:
     elif isinstance(place, refs.Hub):
         found = _inspect_hub(session, place)
     else:
-        asked = remote_place(session, place)
-        bare = isinstance(place, refs.Oci) and place.tag is place.digest is None
-        found = _inspect_repository(asked) if bare else _inspect_artifact(asked)
+        with telling_guess(text, place):
+            asked = remote_place(session, place)
+            bare = isinstance(place, refs.Oci) and place.tag is place.digest is None
+            found = _inspect_repository(asked, platform) if bare else _inspect_artifact(asked, platform)
     if isinstance(place, refs.Layout | refs.Archive):
         return found
     return replace(found, requests=session.client.requests, bytes_read=session.client.bytes_read)
 
 
-def _inspect_repository(place: Place) -> Inspection:
+def _inspect_repository(place: Place, platform: Platform | None) -> Inspection:
     """Describe a repository: its tags, and its `latest` if it has one."""
     registry = cast("Tagged", place.source)
     try:
-        found = _inspect_artifact(place)
+        found = _inspect_artifact(place, platform)
     except NotFoundError:
         tags = registry.tags()
         if not tags:
@@ -84,14 +118,15 @@ def _inspect_repository(place: Place) -> Inspection:
     return replace(found, document=msgspec.structs.replace(found.document, tags=tuple(in_order(tags))))
 
 
-def _inspect_artifact(place: Place) -> Inspection:
+def _inspect_artifact(place: Place, platform: Platform | None) -> Inspection:
     document = place.document
     if not isinstance(document, Index):
         return _inspect_manifest(place, document)
     # Without one that stands for all, an index is what it names.
     listed = variants(place.source, document)
     try:
-        found = _inspect_manifest(place, single_manifest(document, place.source.document, place.shown))
+        one = single_manifest(document, place.source.document, place.shown, platform)
+        found = _inspect_manifest(place, one)
     except FormatError:
         found = _bare(place.shown, ModelFacts(), ())
     told = msgspec.structs.replace(
@@ -108,6 +143,12 @@ def _inspect_manifest(place: Place, manifest: Manifest) -> Inspection:
     source = place.source
     row = artifact.detect(manifest, place.shown)
     config = read_small(manifest.config, source)
+    # What lies here is looked at itself; elsewhere an image's own word spares all its layers.
+    if row.glance and place.stored is None and (seen := row.glance(manifest, config)):
+        facts = merged(gguf_facts([seen.header], BytesRanges(b"", place.shown)), seen.model.facts)
+        model = Model(seen.model.parts, facts)
+        document = model_document(place.shown, manifest.digest, row.name, manifest.media_type, model, stored=False)
+        return Inspection(document, facts)
     listing = place.look(row.archives(manifest, config))
     said = _read(row, manifest, config, listing)
     facts = read_facts([HeaderFile(part.role, part.name, partial(part_ranges, part, source)) for part in said.parts])
@@ -142,6 +183,7 @@ def merged(headers: ModelFacts, config: ModelFacts) -> ModelFacts:
         vendor=config.vendor or headers.vendor,
         description=config.description or headers.description,
         settings=config.settings,
+        command=config.command,
         annotations=config.annotations,
     )
 

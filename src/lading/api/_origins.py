@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from lading import artifact, copy, fs
+from lading import artifact, copy
 from lading import reference as refs
+from lading.api._packing import Packing
 from lading.api._pull import ORDINARY
+from lading.api._repack import Repacked
 from lading.digest import Digest
 from lading.errors import IntegrityError, NotFoundError, UsageError
-from lading.events import Advanced, Finished, Started
 from lading.facts import HeaderFile, read_facts
 from lading.manifest import Descriptor
 from lading.model import Model, Part, Role
-from lading.package import find_files, open_draft
 from lading.plan import Plan
-from lading.store.hashing import hash_file
 from lading.transport import open_hub, open_source
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ def origin_of(session: Session, tag: Tag, lease: Lease) -> Origin:
         case refs.Url():
             return _web(session, reference, lease)
         case refs.File(path):
-            return _packed(session, Path(path))
+            return Repacked(session, Path(path), Packing.read(tag.packed))
         case _:
             msg = f"`{tag.name}` is recorded to come from {tag.source!r}, which is no place"
             raise UsageError(msg, hint="pull or pack it again")
@@ -216,58 +215,6 @@ def _web(session: Session, reference: refs.Url, lease: Lease) -> Origin:
             raise IntegrityError(error.message, hint=_CHANGED) from error
 
     return _Files(session, name, write, bring)
-
-
-def _packed(session: Session, path: Path) -> Origin:
-    files = find_files(path)
-
-    def write(_known: Manifest | None) -> tuple[Written, ...]:
-        with ExitStack() as stack:
-            draft = open_draft(path, stack)
-            parts = tuple(Part(role, name, _described(origin)) for role, name, origin in draft.files)
-        model = Model(parts, draft.facts)
-        return tuple(row.write(model, session.config.created) for row in artifact.RAW)
-
-    def bring(_manifest: Manifest, layers: Blobs) -> None:
-        for layer in layers:
-            _adopt(
-                session, layer, [place for _name, place in sorted(files, key=lambda one: one[0] != copy.name(layer))]
-            )
-
-    return _Files(session, str(path), write, bring)
-
-
-def _described(origin: fs.Origin) -> Descriptor:
-    with fs.os_errors(origin.path):
-        digest, size = hash_file(origin.descriptor, "sha256")
-    return Descriptor(media_type=_BLOB, digest=digest, size=size)
-
-
-def _adopt(session: Session, layer: Descriptor, places: list[Path]) -> None:
-    """Make the first of some files that has a layer's bytes its blob: linked if it was linked, else copied."""
-    blobs, reporter = session.store.blobs, session.reporter
-    msg = f"no file there has the bytes of {layer.digest.short} any more"
-    changed = IntegrityError(msg, hint="put the file back as it was when it was packed, or pack the model again")
-
-    def only_this(digest: Digest) -> None:
-        if digest != layer.digest:
-            raise changed
-
-    def progress(done: int) -> None:
-        reporter.emit(Advanced(layer.digest, done))
-
-    own = not blobs.linked.origin(layer.digest)
-    if own:
-        session.store.require_space(layer.size)
-    reporter.emit(Started(layer.digest, copy.label(layer), copy.name(layer), layer.size))
-    for place in places:
-        with closing(fs.Origin.open(place)) as origin:
-            if origin.before.st_size == layer.size:
-                with suppress(IntegrityError):
-                    blobs.adopt(origin, progress, copy=own, keep=only_this)
-                    reporter.emit(Finished(layer.digest))
-                    return
-    raise changed
 
 
 def _copy(session: Session, manifest: Manifest, blobs: Blobs, source: Source) -> None:

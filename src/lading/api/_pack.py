@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lading import artifact, media
 from lading import copy as mover
 from lading.api._deliver import Untold, documents_of, form_tag, keep
+from lading.api._packing import Packing, formed, is_plain
 from lading.api.clock import now
 from lading.api.lookup import tag_name
 from lading.api.results import DeliveredForm, PackedFile, PackResult
@@ -59,7 +60,7 @@ def pack(
             files = tuple(PackedFile(role, file, origin.before.st_size, "") for role, file, origin in draft.files)
             return PackResult(name, None, words, draft.facts, files)
         lease = stack.enter_context(session.store.lease())
-        if len(rows) == 1 and rows[0].wrap is None:
+        if is_plain(rows):
             packed = pack_draft(
                 draft, session.store, lease, rows[0], session.reporter, copy=copy, created=session.config.created
             )
@@ -69,7 +70,8 @@ def pack(
         else:
             model, how = bring(draft, session.store, lease, session.reporter, copy=copy)
             root, forms = _written(session, lease, model, rows)
-        annotations = {media.SOURCE: source.resolve().as_uri(), media.PULLED: now()}
+        how_packed = Packing.of(words, session.config.created, given).text
+        annotations = {media.SOURCE: source.resolve().as_uri(), media.PULLED: now(), media.PACKED: how_packed}
         named = {form_tag(name, form.name): form for form in forms} if len(forms) > 1 else {}
         documents = {name: root, **{tag: form.root for tag, form in named.items()}}
         session.store.tag_all({tag: (document, annotations) for tag, document in documents.items()})
@@ -82,21 +84,14 @@ def _written(
     session: Session, lease: Lease, model: Model, rows: Sequence[artifact.Format]
 ) -> tuple[Document, tuple[Form, ...]]:
     """Write a model, whose files are in the store, there in several formats; leased, and not named."""
-    from lading.convert import Found, Overlay, Press, make  # noqa: PLC0415 - one format is written without
+    from lading.convert import Press  # noqa: PLC0415 - one format is written without
 
     store = session.store
-    created = session.config.created
-    model = replace(model, facts=replace(model.facts, created=created))
-    first = next((row for row in rows if row.wrap is None), artifact.RAW[0])
-    written = first.write(model, created)
-    source = Overlay(store)
-    for data in (written.config, *written.blobs):
-        source.write(data)
-    for sentence in written.left_out if first in rows else ():
-        session.reporter.emit(Noted(sentence, warning=True))
-    found = Found("the model", source, written.manifest, written.config, first, model)
+    model = replace(model, facts=replace(model.facts, created=session.config.created))
     press = Press(store, session.reporter, store)
-    made = make(found, rows, press, session.reporter, has=store.has)
+    made, left_out = formed(session, store, model, rows, press, store.has)
+    for sentence in left_out:
+        session.reporter.emit(Noted(sentence, warning=True))
     inner = documents_of(made)
     keep(lease, made.root, inner)
     plan = make_plan(made.root, store.has, inner)

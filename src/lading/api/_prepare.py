@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,25 +12,28 @@ import msgspec
 
 from lading import artifact
 from lading import reference as refs
-from lading.api.lookup import local, parse
+from lading.api._selection import ANY, from_document
+from lading.api.lookup import local, parse, with_quant
 from lading.artifact.contents import part_ranges, read_part
 from lading.artifact.unpack import read_stored, unpack
-from lading.errors import AccessDeniedError, FormatError, UnfitError
+from lading.build.wishes import settings_of, template_of, understood
+from lading.digest import Digest
+from lading.errors import AccessDeniedError, FormatError, NotFoundError, UnfitError
 from lading.events import Noted
 from lading.facts import HeaderFile, read_facts
 from lading.formats.shards import shard_of
 from lading.model import Role
 from lading.package import open_draft
-from lading.plan import single_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from lading.api._selection import Selection
     from lading.api.results import Pulled
     from lading.api.session import Session
-    from lading.digest import Digest
     from lading.manifest import Manifest
     from lading.model import Model, ModelFacts, Part
+    from lading.recipe.command import Command
 
 _MAX_PARAMS = 64 * 1024
 _OPENED = (Role.WEIGHTS, Role.PROJECTOR, Role.TEMPLATE)
@@ -57,32 +60,52 @@ class Prepared:
 
 
 @contextmanager
-def prepare(session: Session, text: str) -> Iterator[Prepared]:
+def prepare(session: Session, text: str, selection: Selection = ANY) -> Iterator[Prepared]:
     """Yield the files of a model, which stay in the store until the block ends.
 
-    A local tag or file is used at once; anything else is pulled first. Every file is checked as the store checks what
+    A local tag or file is used at once, unless it is another quantization than `selection` names; anything else is pulled
+    first. Every file is checked as the store checks what
     it opens. Raises UnfitError for a model that no runtime here can serve.
     """
     reference = parse(text)
     if isinstance(reference, refs.File):
         yield _from_files(Path(reference.path).expanduser())
         return
+    text = with_quant(text, selection.quant)
     tag = local(session, text)
     pulled = None
+    if tag is not None and not _is_meant(session, tag.name, selection):
+        tag = None
     if tag is None:
         from lading.api._pull import pull  # noqa: PLC0415 - a model that is here needs no pull
 
-        pulled = pull(session, text)
+        pulled = pull(session, text, selection=selection)
         name = pulled.name
     else:
         name = tag.name
     store = session.store
-    manifest = single_manifest(store.document(name), store.document, name)
-    with store.use([manifest.digest, *(blob.digest for blob in manifest.blobs)]):
-        yield _from_store(session, name, manifest, pulled)
+    manifest = from_document(session, store, store.document(name), name, selection)
+    with ExitStack() as stack:
+        stack.enter_context(store.use([manifest.digest, *(blob.digest for blob in manifest.blobs)]))
+        yield _from_store(session, name, manifest, pulled, stack)
 
 
-def _from_store(session: Session, name: str, manifest: Manifest, pulled: Pulled | None) -> Prepared:
+def _is_meant(session: Session, name: str, selection: Selection) -> bool:
+    """Say whether a model of the store is, or an index there has, the quantization that is asked for."""
+    if selection.quant is None and selection.platform is None:
+        return True
+    try:
+        from_document(session, session.store, session.store.document(name), name, selection)
+    except NotFoundError:
+        tag = session.store.find(name)
+        # What was packed here can be had from nowhere else.
+        if tag is None or tag.reference is None:
+            raise
+        return False
+    return True
+
+
+def _from_store(session: Session, name: str, manifest: Manifest, pulled: Pulled | None, stack: ExitStack) -> Prepared:
     store = session.store
     row = artifact.detect(manifest, name)
     model = read_stored(row, manifest, store)
@@ -95,17 +118,42 @@ def _from_store(session: Session, name: str, manifest: Manifest, pulled: Pulled 
     left = [part.name for part in model.of(Role.ADAPTER)]
     if left:
         session.reporter.emit(Noted(f"adapters are not served yet: {', '.join(left)}", warning=True))
+    command = _understood(session, model)
+    wished = settings_of(command) if command else {}
     return Prepared(
         name=name,
         digest=manifest.digest,
         weights=paths[Role.WEIGHTS][0],
         projector=next(iter(paths[Role.PROJECTOR]), None),
-        template=next(iter(paths[Role.TEMPLATE]), None),
+        template=next(iter(paths[Role.TEMPLATE]), None) or _written_out(session, command, stack),
         facts=facts,
-        parameters={**_parameters(session, model), **model.facts.settings},
+        parameters={**_parameters(session, model), **wished, **model.facts.settings},
         held=(manifest.digest, *(blob.digest for blob in manifest.blobs)),
         pulled=pulled,
     )
+
+
+def _understood(session: Session, model: Model) -> Command | None:
+    try:
+        return understood(model.facts.command)
+    except FormatError as error:
+        session.reporter.emit(Noted(f"the command in the artifact is not understood: {error.message}", warning=True))
+        return None
+
+
+def _written_out(session: Session, command: Command | None, stack: ExitStack) -> Path | None:
+    """Return a file of the chat template that a command holds written out, leased until the stack is closed."""
+    text = template_of(command) if command else None
+    if text is None:
+        return None
+    store, data = session.store, text.encode("utf-8", "replace")
+    path = store.blobs.path(Digest.of(data))
+    if not store.writable and not path.exists():
+        note = "the model's own chat template is used: the store, where that of its command would go, is read-only"
+        session.reporter.emit(Noted(note, warning=True))
+        return None
+    stack.enter_context(store.lease([Digest.of(data)]) if store.writable else nullcontext())
+    return path if path.exists() else store.blobs.path(store.put_bytes(data))
 
 
 def _places(session: Session, name: str, digest: Digest, parts: list[Part]) -> list[Path]:

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING
 
 from lading import artifact, copy, media
 from lading import reference as refs
+from lading.api._selection import ANY, from_document
 from lading.api.clock import now
-from lading.api.lookup import local, parse, remote, stored_name
+from lading.api.lookup import local, parse, remote, stored_name, telling_guess, with_quant
 from lading.api.results import Pulled
 from lading.artifact.layers import LOOK, Listing, list_archives
 from lading.artifact.unpack import list_stored, read_stored
 from lading.errors import FormatError, IntegrityError, NotFoundError, StoppedError
 from lading.manifest import MAX_DOCUMENT, Manifest
-from lading.plan import make_plan, parse_platform, single_manifest
+from lading.plan import make_plan
 from lading.store.views import safe_parts
 from lading.text import size
 from lading.transport import open_source
@@ -25,10 +26,11 @@ from lading.transport import open_source
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
+    from lading.api._selection import Selection
     from lading.api.session import Session
     from lading.artifact.layers import Archive
     from lading.content import Source
-    from lading.manifest import Descriptor, Document, Platform
+    from lading.manifest import Descriptor, Document
     from lading.model import Model
     from lading.pace import Pace
     from lading.plan import Plan
@@ -49,16 +51,19 @@ ORDINARY = Way()
 
 
 def pull(
-    session: Session, text: str, *, name: str | None = None, way: Way = ORDINARY, platform: str | None = None
+    session: Session, text: str, *, name: str | None = None, way: Way = ORDINARY, selection: Selection = ANY
 ) -> Pulled:
     """Fetch what a reference names, unless it is all here, and name it in the store.
 
     `name` is the name to give; None gives the one that follows from the reference. `way` says how to fetch,
-    `platform` which image of several, as in linux/arm64. What is to be fetched is read and understood before the first
-    byte of weights is. Offline, a model of the store that is whole is up to date. Raises the errors of the source, IntegrityError for bytes that are
-    not as promised, NoSpaceError before fetching what cannot fit, StoppedError, telling what is kept, after Ctrl-C.
+    `selection` which of several variants; of those that it leaves open the best that fits this machine is taken, and said.
+    What is to be fetched is read and understood before the first byte of weights is. Offline, a model of the store that is
+    whole is up to date. Raises the errors of the source, UnfitError where no variant fits, IntegrityError for bytes that
+    are not as promised, NoSpaceError before fetching what cannot fit, StoppedError, telling what is kept, after Ctrl-C.
     """
-    if (session.offline or session.config.offline) and not platform and (kept := _kept(session, text, name)):
+    text = with_quant(text, selection.quant)
+    open_to_all = not (selection.platform or selection.quant)
+    if (session.offline or session.config.offline) and open_to_all and (kept := _kept(session, text, name)):
         return kept
     reference = remote(session, text)
     local_name = name or stored_name(parse(text)) or stored_name(reference)
@@ -66,14 +71,14 @@ def pull(
         case refs.Url():
             from lading.api._pull_file import pull_file  # noqa: PLC0415 - each kind of place loads its own needs
 
-            return pull_file(session, reference, local_name or reference.stored, way=way)
+            return pull_file(session, reference, local_name or reference.stored, way=way, selection=selection)
         case refs.Hub():
             from lading.api._pull_hub import pull_hub  # noqa: PLC0415 - as above
 
-            return pull_hub(session, reference, local_name or reference.stored, way=way)
+            return pull_hub(session, reference, local_name or reference.stored, way=way, selection=selection)
         case _:
-            wanted = parse_platform(platform) if platform else None
-            return _pull_artifact(session, reference, local_name, way=way, platform=wanted)
+            with telling_guess(text, reference):
+                return _pull_artifact(session, reference, local_name, way=way, selection=selection)
 
 
 def _kept(session: Session, text: str, name: str | None) -> Pulled | None:
@@ -98,15 +103,17 @@ def _kept(session: Session, text: str, name: str | None) -> Pulled | None:
 
 
 def _pull_artifact(
-    session: Session, reference: Reference, name: str | None, *, way: Way, platform: Platform | None
+    session: Session, reference: Reference, name: str | None, *, way: Way, selection: Selection
 ) -> Pulled:
     source, wanted = open_source(
         reference, session.config, lambda: session.client, insecure=session.insecure, reporter=session.reporter
     )
-    manifest = single_manifest(source.document(wanted), source.document, str(reference), platform)
+    manifest = from_document(session, source, source.document(wanted), str(reference), selection)
     row = artifact.detect(manifest, str(reference))
     with session.store.lease([manifest.digest, *(blob.digest for blob in manifest.blobs)]):
-        _understand(session, manifest, source, row)
+        model = _understand(session, manifest, source, row)
+        if model is not None:
+            selection.refuse_unfit(session, str(reference), model.facts, model.parts)
         plan = make_plan(manifest, session.store.has)
         return fetch(
             session,
@@ -136,10 +143,10 @@ def fetch(
     `check` may raise, once all bytes are here and before the name is given.
     """
     manifest = plan.root
-    session.store.require_space(plan.missing_bytes)
     if not way.resume:
         for blob in plan.missing:
             session.store.blobs.forget_part(blob.digest)
+    session.store.require_room(plan.missing)
     before = session.store.find(name)
     with telling_what_is_kept(session.store, plan.missing):
         copied = copy.run(plan, source, session.store, None, session.reporter, parallel=way.parallel, pace=way.pace)
@@ -173,7 +180,7 @@ def origin(reference: Reference, document: Document) -> dict[str, str]:
     return {media.REFERENCE: str(reference), media.SOURCE: exact, media.PULLED: now()}
 
 
-def _understand(session: Session, manifest: Manifest, source: Source, row: artifact.Format) -> None:
+def _understand(session: Session, manifest: Manifest, source: Source, row: artifact.Format) -> Model | None:
     # A config that makes no sense, or a file name that leads elsewhere, is refused before gigabytes are fetched. Of
     # compressed layers that are not here the beginning is looked at.
     if manifest.config.size > MAX_DOCUMENT:
@@ -193,8 +200,9 @@ def _understand(session: Session, manifest: Manifest, source: Source, row: artif
         # What is wrong may be that the rest was not seen; before a name is given, all of it will be.
         if not seen.cut:
             raise
-    else:
-        _require_names(model)
+        return None
+    _require_names(model)
+    return model
 
 
 def _require_names(model: Model) -> None:

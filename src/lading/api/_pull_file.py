@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lading import artifact, media
 from lading.api._pull import telling_what_is_kept
+from lading.api._selection import ANY
 from lading.api.clock import now
 from lading.api.results import Pulled
 from lading.errors import NetworkError, UsageError
@@ -19,9 +20,13 @@ from lading.store import Adopted, Version
 from lading.transport.web import WebSource, look
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from lading.api._pull import Way
+    from lading.api._selection import Selection
     from lading.api.session import Session
     from lading.content import Source
+    from lading.model import ModelFacts
     from lading.reference import Url
     from lading.store import Lease
     from lading.transport.web import WebFile
@@ -29,7 +34,7 @@ if TYPE_CHECKING:
 _BLOB = "application/octet-stream"
 
 
-def pull_file(session: Session, reference: Url, name: str, *, way: Way) -> Pulled:
+def pull_file(session: Session, reference: Url, name: str, *, way: Way, selection: Selection = ANY) -> Pulled:
     """Fetch a file of weights and name it in the store; its header is read before the rest of it where ranges are known.
 
     A version of the file that is here already costs only the question for it.
@@ -40,7 +45,9 @@ def pull_file(session: Session, reference: Url, name: str, *, way: Way) -> Pulle
         raise UsageError(msg, hint="a URL to pull ends in .gguf or .safetensors")
     row = artifact.named("modelpack")
     with session.store.lease() as lease:
-        adopted = received(session, file, lease, way)
+        adopted = received(
+            session, file, lease, way, judge=lambda facts: selection.refuse_unfit(session, name, facts, ())
+        )
         blob = Descriptor(media_type=_BLOB, digest=adopted.digest, size=adopted.size)
         part = Part(Role.WEIGHTS, file.name, blob)
         # From the bytes that were kept: what the header said before they came proves nothing.
@@ -67,9 +74,19 @@ def pull_file(session: Session, reference: Url, name: str, *, way: Way) -> Pulle
     )
 
 
-def received(session: Session, file: WebFile, lease: Lease, way: Way) -> Adopted:
-    """Return a file as a blob that `lease` keeps: fetched, unless this version of it is here."""
-    return _present(session, file, lease) or _fetched(session, file, lease, way)
+def received(
+    session: Session,
+    file: WebFile,
+    lease: Lease,
+    way: Way,
+    *,
+    judge: Callable[[ModelFacts], None] = lambda _facts: None,
+) -> Adopted:
+    """Return a file as a blob that `lease` keeps: fetched, unless this version of it is here.
+
+    `judge` is shown what its header says, where that can be read before the rest, and may raise.
+    """
+    return _present(session, file, lease) or _fetched(session, file, lease, way, judge)
 
 
 def _present(session: Session, file: WebFile, lease: Lease) -> Adopted | None:
@@ -80,14 +97,15 @@ def _present(session: Session, file: WebFile, lease: Lease) -> Adopted | None:
     return session.store.find_version(_version(file), lease) if file.validator else None
 
 
-def _fetched(session: Session, file: WebFile, lease: Lease, way: Way) -> Adopted:
+def _fetched(session: Session, file: WebFile, lease: Lease, way: Way, judge: Callable[[ModelFacts], None]) -> Adopted:
     store = session.store
     # Where the server promises a digest the file is a blob like any other; else its version stands for the digest.
     wanted = Descriptor(media_type=_BLOB, digest=file.digest, size=file.size) if file.digest else _version(file).blob
     if not way.resume:
         store.blobs.forget_part(wanted.digest)
     store.require_space(file.size - store.received(wanted))
-    _look_ahead(file)
+    if facts := _look_ahead(file):
+        judge(facts)
     source: Source = Paced(WebSource(file), way.pace) if way.pace else WebSource(file)
 
     def progress(done: int) -> None:
@@ -106,14 +124,15 @@ def _fetched(session: Session, file: WebFile, lease: Lease, way: Way) -> Adopted
     return adopted
 
 
-def _look_ahead(file: WebFile) -> None:
-    """Refuse what is no weights file before it is fetched; where the server knows no ranges, that is found out after."""
+def _look_ahead(file: WebFile) -> ModelFacts | None:
+    """Refuse what is no weights file before it is fetched; where the server knows no ranges, that is found out after: None."""
     with closing(file.ranges()) as ranges:
         try:
-            read_facts([HeaderFile(Role.WEIGHTS, file.name, lambda: ranges)])
+            return read_facts([HeaderFile(Role.WEIGHTS, file.name, lambda: ranges)])
         except NetworkError:
             if not ranges.undivided:
                 raise
+            return None
 
 
 def _version(file: WebFile) -> Version:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lading import artifact, media
 from lading.api._pull import fetch
+from lading.api._selection import ANY, from_hub
 from lading.api.clock import now
 from lading.api.results import Pulled
 from lading.digest import Digest
@@ -17,11 +18,12 @@ from lading.manifest import Manifest
 from lading.model import Model
 from lading.plan import make_plan
 from lading.transport import open_hub
-from lading.transport.choice import choose
+from lading.transport.choice import choose, label
 from lading.transport.listing import ListedSource, annotated, parts_of
 
 if TYPE_CHECKING:
     from lading.api._pull import Way
+    from lading.api._selection import Selection
     from lading.api.session import Session
     from lading.content import RangeReader
     from lading.manifest import Descriptor
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
 _FORMAT = "modelpack"
 
 
-def pull_hub(session: Session, reference: Hub, name: str, *, way: Way) -> Pulled:
+def pull_hub(session: Session, reference: Hub, name: str, *, way: Way, selection: Selection = ANY) -> Pulled:
     """Fetch the files of a hub's repository that make the model asked for, and name it in the store.
 
     What is up to date costs the questions for the commit and its list of files. Small files, whose sha256 the hub does
@@ -45,7 +47,7 @@ def pull_hub(session: Session, reference: Hub, name: str, *, way: Way) -> Pulled
     present = _present(session, reference, name, listing)
     if present is not None:
         return present
-    choice = chosen(session, reference, listing)
+    choice = from_hub(session, reference, listing, selection, _taken_before(session, reference, name))
     source = ListedSource(hub, session.client, listing, choice.names)
     row = artifact.named(_FORMAT)
     with store.lease(source.digests.values()) as lease:
@@ -64,6 +66,7 @@ def pull_hub(session: Session, reference: Hub, name: str, *, way: Way) -> Pulled
             return read_facts([HeaderFile(part.role, part.name, partial(ranges, part.blob)) for part in parts])
 
         said = facts()
+        selection.refuse_unfit(session, name, said, parts)
         manifest = _written(session, row, parts, said, listing)
         lease.add([manifest.config.digest, manifest.digest])
         annotations = {media.REFERENCE: str(reference), media.SOURCE: listing.source, media.PULLED: now()}
@@ -93,6 +96,17 @@ def chosen(session: Session, reference: Hub, listing: Listing) -> Choice:
     for text in choice.told:
         session.reporter.emit(Noted(text))
     return choice
+
+
+def _taken_before(session: Session, reference: Hub, name: str) -> str:
+    """Return the quantization that was chosen when this reference was pulled the last time, "" if it was not."""
+    tag = session.store.find(name)
+    if tag is None or tag.reference != str(reference):
+        return ""
+    manifest = session.store.document(tag.name)
+    layers = manifest.layers if isinstance(manifest, Manifest) else ()
+    paths = (layer.annotations.get(media.FILE_PATH, "") for layer in layers)
+    return next((label(path) for path in paths if path.lower().endswith(".gguf") and label(path)), "")
 
 
 def _present(session: Session, reference: Hub, name: str, listing: Listing) -> Pulled | None:

@@ -41,6 +41,13 @@ def repair(session: Session, faults: Iterable[Fault]) -> Repaired:
     return Repaired(tuple(work.mended.values()), tuple(_left(session, found, work)))
 
 
+_Where = tuple[str | None, str | None, str | None]
+
+
+def _where(tag: Tag) -> _Where:
+    return (tag.source, tag.reference, tag.packed)
+
+
 class _Work:
     """A repair on its way: what was mended, what failed with which source, the origins asked so far."""
 
@@ -50,7 +57,7 @@ class _Work:
         self._session = session
         self._store = session.store
         self._lease = lease
-        self._origins: dict[tuple[str | None, str | None], Origin | LadingError] = {}
+        self._origins: dict[_Where, Origin | LadingError] = {}
 
     def forget_damaged(self, faults: Iterable[Digest]) -> None:
         """Remove damaged blobs that still count as whole, because a full disk took no note of their damage."""
@@ -126,7 +133,7 @@ class _Work:
                 self._count(tag, blob)
 
     def _origin(self, tag: Tag) -> Origin:
-        key = (tag.source, tag.reference)
+        key = _where(tag)
         if key not in self._origins:
             try:
                 self._origins[key] = origin_of(self._session, tag, self._lease)
@@ -144,7 +151,7 @@ class _Work:
             self.failures.setdefault(blob.digest, {}).setdefault(shown(tag.source or ""), error)
         if isinstance(error, NetworkError):
             # It was tried with patience; asking it for every other blob would take as long each time.
-            self._origins[tag.source, tag.reference] = error
+            self._origins[_where(tag)] = error
 
     def _count(self, tag: Tag, blob: Descriptor) -> None:
         self.failures.pop(blob.digest, None)

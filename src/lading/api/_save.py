@@ -40,9 +40,14 @@ def save(session: Session, names: Sequence[str], place: Path | BinaryIO) -> Save
         every = tuple(blobs.values())
         for blob in every:
             store.ranges(blob).close()  # raises for one that is missing or changed
+        inner = [blob for blob in every if blob.media_type in MANIFEST_KINDS]
+        files = _files(store, inner)
         with closing(LayoutTar(_sink(place, every))) as archive:
             # One after the other: their order is part of the bytes.
-            copy.move(every, store, archive, session.reporter, _files(store, every), parallel=1)
+            others = tuple(blob for blob in every if blob.media_type not in MANIFEST_KINDS)
+            copy.move(others, store, archive, session.reporter, files, parallel=1)
+            for blob in inner:
+                archive.put_document(store.document(str(blob.digest)), None)
             for name, document in documents.items():
                 archive.put_document(document, name)
             archive.finish()
@@ -71,12 +76,11 @@ def _sink(place: Path | BinaryIO, blobs: Iterable[Descriptor]) -> FileSink | Str
     return FileSink(place)
 
 
-def _files(store: Store, blobs: Iterable[Descriptor]) -> frozenset[Digest]:
+def _files(store: Store, documents: Iterable[Descriptor]) -> frozenset[Digest]:
     """Return which blobs are files of the models, and neither manifest nor config."""
     found: set[Digest] = set()
-    for blob in blobs:
-        if blob.media_type in MANIFEST_KINDS:
-            document = store.document(blob.digest)
-            if isinstance(document, Manifest):
-                found.update(layer.digest for layer in document.layers)
+    for blob in documents:
+        document = store.document(blob.digest)
+        if isinstance(document, Manifest):
+            found.update(layer.digest for layer in document.layers)
     return frozenset(found)

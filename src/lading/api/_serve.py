@@ -3,37 +3,45 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from lading.api._fitting import Wanted, candidate_of, deviation, fitted, remarks
+from lading.api._machine import machine_here
 from lading.api._prepare import prepare
+from lading.api._selection import Selection
+from lading.errors import UnfitError
 from lading.events import Noted
+from lading.fit import DEFAULT_CONTEXT
 from lading.runtime import ServeSettings, choose, from_artifact, merged
+from lading.runtime.embedded import NAME as EMBEDDED
 from lading.runtime.settings import Sampling
-from lading.server import FileWatch, Launch, check_address, detach, http_probe, logs, name_for, start, stop
+from lading.server import FileWatch, Launch, allocated, check_address, detach, http_probe, logs, name_for, start, stop
 from lading.server import servers as living_servers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    from lading.api._fitting import Fitted
     from lading.api._prepare import Prepared
     from lading.api.session import Session
     from lading.chat import Chat, Wishes
     from lading.runtime import ArtifactSettings, Runtime
-    from lading.server import Server, ServerRecord
+    from lading.server import Allocated, Server, ServerRecord
     from lading.store import Watch
-
-DEFAULT_CONTEXT = 8192
-"""Tokens, when neither the user nor the artifact says: what a model was trained for may need all memory."""
 
 _ANSWER_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the user chose for a server; None leaves it to the artifact, the model or the runtime."""
+    """What the user chose for a server; None leaves it to the artifact, the model and the machine.
+
+    `cache_ram` is in MiB. Without `fit` nothing is chosen by what fits, and nothing is refused. `quant` and `platform` say
+    which of several variants to take where a reference names several.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8080
@@ -41,20 +49,45 @@ class Options:
     ctx_size: int | None = None
     threads: int | None = None
     n_gpu_layers: int | None = None
+    cache_type_k: str | None = None
+    cache_type_v: str | None = None
+    cache_ram: int | None = None
+    parallel: int = 1
+    fit: bool = True
     alias: str | None = None
     embeddings: bool = False
     runtime: str | None = None
+    quant: str | None = None
+    platform: str | None = None
     sampling: Sampling = field(default_factory=Sampling)
+
+    @property
+    def wanted(self) -> Wanted:
+        """What of it an estimate decides where it is None."""
+        return Wanted(
+            ctx_size=self.ctx_size,
+            gpu_layers=self.n_gpu_layers,
+            cache_type_k=self.cache_type_k,
+            cache_type_v=self.cache_type_v,
+            cache_ram=self.cache_ram,
+            parallel=self.parallel,
+            embeddings=self.embeddings,
+        )
+
+    def selection(self, runtime: Runtime) -> Selection:
+        """Return which of several variants is to be run with a runtime."""
+        return Selection(self.quant, self.platform, self.wanted, runtime, self.fit)
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A model that is being served in the foreground."""
+    """A model that is being served in the foreground; `fitted` says what it needs, None where that is not known."""
 
     prepared: Prepared
     runtime: Runtime
     server: Server
     ctx_size: int
+    fitted: Fitted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +108,11 @@ def serve(session: Session, text: str, options: Options, environment: Mapping[st
     """
     check_address(options.host, options.api_keys)
     runtime = choose(options.runtime, environment)
-    with prepare(session, text) as prepared, _watch(session, prepared) as watch:
-        settings = _settings(session, prepared, options)
+    with prepare(session, text, options.selection(runtime)) as prepared, _watch(session, prepared) as watch:
+        settings, plan = _settings(session, prepared, options, runtime)
         with start(runtime, settings, http_probe(), check=watch.check) as server:
-            yield Serving(prepared, runtime, server, settings.ctx_size or DEFAULT_CONTEXT)
+            _compare(session, plan, server.allocated())
+            yield Serving(prepared, runtime, server, settings.ctx_size or DEFAULT_CONTEXT, plan)
 
 
 @contextmanager
@@ -96,15 +130,8 @@ def talk(
     from lading.http import Client, Patience  # noqa: PLC0415 - as above
 
     key = secrets.token_urlsafe(24)
-    private = Options(
-        port=0,
-        api_keys=(key,),
-        ctx_size=options.ctx_size,
-        threads=options.threads,
-        n_gpu_layers=options.n_gpu_layers,
-        runtime=options.runtime,
-        sampling=options.sampling,
-    )
+    # One conversation is kept in its slot; prompts seen before have nobody to come from.
+    private = replace(options, host="127.0.0.1", port=0, api_keys=(key,), cache_ram=0, parallel=1, embeddings=False)
     with serve(session, text, private, environment) as serving:
         template = serving.prepared.template is not None or serving.prepared.facts.chat_template is not None
         # A long prompt on a slow machine takes minutes before its first token, and asking twice would not help.
@@ -119,21 +146,24 @@ def serve_detached(
     """Start a server in the background and return its record once it answers; `name` None makes one of the model's."""
     check_address(options.host, options.api_keys)
     runtime = choose(options.runtime, environment)
-    with prepare(session, text) as prepared:
-        return detach(
+    with prepare(session, text, options.selection(runtime)) as prepared:
+        settings, plan = _settings(session, prepared, options, runtime)
+        record = detach(
             Launch(
                 folder=_folder(session),
                 name=name or name_for(prepared.name),
                 reference=prepared.name,
                 digest=str(prepared.digest or ""),
                 runtime=runtime.name,
-                settings=_settings(session, prepared, options),
+                settings=settings,
                 environment=dict(environment),
                 store=session.store.root if prepared.held else None,
                 held=tuple(prepared.held),
                 files=prepared.files,
             )
         )
+        _compare(session, plan, allocated(_folder(session), record.name))
+        return record
 
 
 def servers(session: Session) -> tuple[ServerRecord, ...]:
@@ -159,12 +189,14 @@ def _folder(session: Session) -> Path:
     return session.config.state / "servers"
 
 
-def _settings(session: Session, prepared: Prepared, options: Options) -> ServeSettings:
+def _settings(
+    session: Session, prepared: Prepared, options: Options, runtime: Runtime
+) -> tuple[ServeSettings, Fitted | None]:
     wished = from_artifact(prepared.parameters)
     if wished.ignored:
         names = ", ".join(wished.ignored)
         session.reporter.emit(Noted(f"the model asks for settings that it may not decide: {names}", warning=True))
-    return ServeSettings(
+    settings = ServeSettings(
         model=prepared.weights,
         mmproj=prepared.projector,
         chat_template=prepared.template,
@@ -174,11 +206,59 @@ def _settings(session: Session, prepared: Prepared, options: Options) -> ServeSe
         ctx_size=_context(prepared, options, wished),
         threads=options.threads,
         n_gpu_layers=options.n_gpu_layers,
+        cache_type_k=options.cache_type_k or "f16",
+        cache_type_v=options.cache_type_v or "f16",
+        cache_ram=options.cache_ram or 0,
+        parallel=options.parallel,
         alias=options.alias or prepared.name,
         embeddings=options.embeddings,
         pooling=_pooling(prepared) if options.embeddings else None,
         sampling=merged(options.sampling, wished.sampling),
     )
+    plan = _fitted(session, prepared, options, wished, runtime) if options.fit else None
+    if plan is None:
+        return settings, None
+    found = plan.row.settings
+    layers = plan.row.gpu_layers if found.devices else None
+    # The library takes no rule on experts, and places what fits by itself where it is told nothing.
+    experts = 0 if runtime.name == EMBEDDED else found.n_cpu_moe
+    chosen = replace(
+        settings,
+        ctx_size=found.ctx_size,
+        n_gpu_layers=layers if options.n_gpu_layers is None and experts == found.n_cpu_moe else options.n_gpu_layers,
+        cache_type_k=found.cache_type_k,
+        cache_type_v=found.cache_type_v,
+        cache_ram=plan.cache_ram,
+        repack=found.repack,
+        n_cpu_moe=experts,
+    )
+    return chosen, plan
+
+
+def _fitted(
+    session: Session, prepared: Prepared, options: Options, wished: ArtifactSettings, runtime: Runtime
+) -> Fitted | None:
+    size = prepared.projector.stat().st_size if prepared.projector else None
+    candidate = candidate_of(prepared.name, prepared.facts, size)
+    if candidate is None:
+        return None
+    machine, wanted = machine_here(session, runtime), options.wanted
+    plan = None
+    if wanted.ctx_size is None and wished.ctx_size:
+        with suppress(UnfitError):
+            plan = fitted(session, candidate, machine, replace(wanted, ctx_size=wished.ctx_size))
+        if plan is None:
+            text = f"the model asks for a context of {wished.ctx_size:,}, which does not fit"
+            session.reporter.emit(Noted(text))
+    plan = plan or fitted(session, candidate, machine, wanted)
+    for sentence in remarks(plan, wanted) if plan else ():
+        session.reporter.emit(Noted(sentence))
+    return plan
+
+
+def _compare(session: Session, plan: Fitted | None, taken: Allocated | None) -> None:
+    if plan and (sentence := deviation(plan, taken)):
+        session.reporter.emit(Noted(sentence))
 
 
 def _pooling(prepared: Prepared) -> str | None:

@@ -116,7 +116,7 @@ def tag(session: Session, name: str, new_name: str) -> Digest:
     kept = {
         key: value
         for key, value in found.descriptor.annotations.items()
-        if key in (media.SOURCE, media.REFERENCE, media.PULLED)
+        if key in (media.SOURCE, media.REFERENCE, media.PULLED, media.PACKED)
     }
     document = session.store.document(found.name)
     session.store.tag(new_name, document, kept)
@@ -142,11 +142,11 @@ def remove(session: Session, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def prune(session: Session, *, dry_run: bool = False) -> Pruned:
-    """Free what no name reaches and nothing in use needs."""
+def prune(session: Session, *, dry_run: bool = False, build_cache: bool = False) -> Pruned:
+    """Free what no name reaches and nothing in use needs; with `build_cache` what steps of builds made, too."""
     from lading.store import sweep  # noqa: PLC0415 - loads the thread pool of `verify`
 
-    return sweep.prune(session.store, dry_run=dry_run)
+    return sweep.prune(session.store, dry_run=dry_run, build_cache=build_cache)
 
 
 def verify(session: Session) -> Iterator[tuple[Digest, int, Fault | None]]:

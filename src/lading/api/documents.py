@@ -12,7 +12,7 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from lading.api.results import Delivered, DeliveredForm, PackResult, Pulled, Pushed, Saved
+    from lading.api.results import Built, Delivered, DeliveredForm, PackResult, Pulled, Pushed, Saved
     from lading.digest import Digest
     from lading.model import Model, ModelFacts, Part
 
@@ -92,13 +92,28 @@ class VariantDocument(msgspec.Struct, frozen=True, kw_only=True):
     artifact_type: str | None
 
 
+class NeedDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model needs on this machine: `fits` is whole, partly (on devices), no or unknown.
+
+    `total_bytes` is for a context of `context` tokens, `weights_bytes` of it weights; `max_context` is the longest that
+    would fit, null where none does. `free_bytes` is what the machine's memory has left.
+    """
+
+    fits: str
+    context: int | None
+    max_context: int | None
+    total_bytes: int | None
+    weights_bytes: int
+    free_bytes: int | None
+
+
 class ModelDocument(msgspec.Struct, frozen=True, kw_only=True):
     """A model: `inspect` prints one, `list` an array. `digest` is the manifest's or index's, null for a bare file.
 
     `own_size` counts blobs that no other named model of the store has, `shared_size` the others, both null outside it;
-    `settings` is how its packager wants it served. `variants` are what an index names; `tags` those of a repository
+    `settings` is how its packager wants it served, `command` the arguments for llama-server that say it. `variants` are what an index names; `tags` those of a repository
     that was named without one. `broken` says why the model cannot be read; `partly_read` are compressed layers
-    outside the store that were looked at only in part.
+    outside the store that were looked at only in part. `fit` tells what it needs here, where `inspect` knows it.
     """
 
     reference: str
@@ -112,6 +127,7 @@ class ModelDocument(msgspec.Struct, frozen=True, kw_only=True):
     own_size: int | None = None
     shared_size: int | None = None
     settings: dict[str, Any] = {}
+    command: tuple[str, ...] = ()
     annotations: dict[str, str] = {}
     variants: tuple[VariantDocument, ...] = ()
     tags: tuple[str, ...] | None = None
@@ -119,6 +135,7 @@ class ModelDocument(msgspec.Struct, frozen=True, kw_only=True):
     pulled: str | None = None
     broken: str | None = None
     partly_read: tuple[str, ...] = ()
+    fit: NeedDocument | None = None
 
 
 class PullDocument(msgspec.Struct, frozen=True, kw_only=True):
@@ -249,6 +266,22 @@ class LintDocument(msgspec.Struct, frozen=True, kw_only=True):
     failed: bool
 
 
+class BuildDocument(msgspec.Struct, frozen=True, kw_only=True):
+    """What `build` prints; `digest` is null in a dry run. `steps` count what makes files, `seconds` the whole build.
+
+    `forms` are its formats; of several each has a name of its own.
+    """
+
+    references: tuple[str, ...]
+    digest: str | None
+    format: str
+    size: int
+    steps: int
+    cached: int
+    seconds: float
+    forms: tuple[FormDocument, ...]
+
+
 class VersionDocument(msgspec.Struct, frozen=True, kw_only=True):
     """The versions of lading and of the Python it runs on."""
 
@@ -288,6 +321,20 @@ def copy_document(result: Delivered) -> CopyDocument:
         digest=str(result.digest),
         size=result.total_bytes,
         new_bytes=result.new_bytes,
+        forms=_form_documents(result.forms),
+    )
+
+
+def build_document(result: Built) -> BuildDocument:
+    """Return a built model as a document."""
+    return BuildDocument(
+        references=result.names,
+        digest=None if result.digest is None else str(result.digest),
+        format=result.format,
+        size=result.size,
+        steps=result.steps,
+        cached=result.cached,
+        seconds=round(result.seconds, 3),
         forms=_form_documents(result.forms),
     )
 
@@ -347,6 +394,7 @@ def model_document(
         parts=tuple(part_document(part) for part in model.parts),
         stored=stored,
         settings=dict(model.facts.settings),
+        command=model.facts.command,
         annotations=dict(model.facts.annotations),
     )
 

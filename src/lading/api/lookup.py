@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lading import reference as refs
-from lading.errors import NotFoundError, UsageError
+from lading.errors import AccessDeniedError, NetworkError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lading.api.session import Session
     from lading.reference import Reference
     from lading.store import Tag
@@ -60,6 +64,40 @@ def remote(session: Session, text: str) -> Reference:
         named = parse(short)
     msg = f"the short name `{text}` leads in a circle"
     raise UsageError(msg, hint="see shortnames.toml")
+
+
+@contextmanager
+def telling_guess(text: str, reference: Reference) -> Iterator[None]:
+    """Say in the error that ends the block where a bare name was looked for, if it was nowhere to be had."""
+    try:
+        yield
+    except (NotFoundError, NetworkError, AccessDeniedError) as error:
+        if isinstance(parse(text), refs.Name) and isinstance(reference, refs.Ollama):
+            msg = f"no model here is named `{text}`, and at {reference}: {error.message}"
+            raise type(error)(msg, hint=_hint_of_path(text) or error.hint) from error
+        raise
+
+
+def _hint_of_path(text: str) -> str:
+    """Return how to name the file or folder that a bare name is in this folder; "" if it is none."""
+    path = Path(text)
+    if path.suffix == ".tar" and path.is_file():
+        return f"for the archive here: oci-archive:{text}, or `lading load {text}`"
+    return f"for the {'folder' if path.is_dir() else 'file'} here: ./{text}" if path.exists() else ""
+
+
+def with_quant(text: str, quant: str | None) -> str:
+    """Return a reference to the quantization of a hub's repository; what is no hub's is as it was.
+
+    Raises UsageError where the reference names another one.
+    """
+    reference = parse(text)
+    if quant is None or not isinstance(reference, refs.Hub):
+        return text
+    if reference.select and reference.select.casefold() != quant.casefold():
+        msg = f"{text} and --quant {quant} name two quantizations"
+        raise UsageError(msg, hint="leave one of them away")
+    return str(replace(reference, select=reference.select or quant))
 
 
 def tag_name(name: str) -> str:

@@ -91,6 +91,23 @@ class PackResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Built:
+    """A built model: its names and digest, bytes of all it reaches; steps of the recipe, and how many were cached.
+
+    `digest` is None in a dry run, which makes nothing. `forms` are its formats; of several each has a name of its own.
+    """
+
+    names: tuple[str, ...]
+    digest: Digest | None
+    format: str
+    size: int
+    steps: int
+    cached: int
+    seconds: float
+    forms: tuple[DeliveredForm, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Inspection:
     """A model as `inspect` shows it; `requests` and `bytes_read` were spent on a remote one.
 

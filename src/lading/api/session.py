@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from lading.errors import NetworkError
 from lading.events import Silent
-from lading.store import Store
 
 if TYPE_CHECKING:
     from lading.config import Config
     from lading.events import Reporter
     from lading.http import Client
+    from lading.store import Store
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,9 @@ class Session:
 
     @cached_property
     def store(self) -> Store:
-        """The store that the settings name."""
+        """The store that the settings name, made when first needed."""
+        from lading.store import Store  # noqa: PLC0415 - some verbs need no store
+
         return Store(self.config.store)
 
     @cached_property

@@ -52,6 +52,11 @@ class App:
         with ui.reporter(mode, sys.stderr, quiet=self.quiet) as reporter:
             yield Session(self.settings(), reporter, offline=offline, insecure=insecure)
 
+    @property
+    def colour(self) -> bool | None:
+        """Return False where the user wants none (https://no-color.org), else None: where there is a terminal."""
+        return False if os.environ.get("NO_COLOR") else None  # noqa: TID251 - as above
+
     def say(self, line: str) -> None:
         """Tell the user something, on stderr, unless --quiet."""
         if not self.quiet:

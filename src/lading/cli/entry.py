@@ -95,7 +95,7 @@ def _explain(error: LadingError | OSError) -> int:
 
 
 def _tell(message: str, hint: str, code: int, *, word: str = "error: ") -> int:
-    tell(message, hint, word=word)
+    tell(message, hint, word=word, code=code)
     return code
 
 

@@ -21,10 +21,12 @@ SECTIONS: dict[str, dict[str, str]] = {
         "pack": "Make a model of a file or folder.",
         "list": "Show the models of the store.",
         "inspect": "Show what a model is, without fetching its weights.",
+        "fit": "Tell whether models run here, and which quantization to take.",
         "tag": "Give a model a second name.",
         "rm": "Drop names of models.",
     },
     "Recipes": {
+        "build": "Build a model from a recipe.",
         "lint": "Find what is doubtful in a recipe.",
         "convert": "Make a GGUF file of a folder of safetensors.",
         "quantize": "Make a smaller GGUF file of a GGUF file.",

@@ -12,6 +12,12 @@ from lading.text import clean, count, memory, size
 if TYPE_CHECKING:
     from lading.api._info import DeviceDocument, HardwareDocument
 
+_LOCKED_UP = {
+    "namespaces": "locked up by namespaces: no network, and only the files it is given",
+    "bubblewrap": "locked up by bubblewrap: no network, and only the files it is given",
+    "limits": "limits of memory and time only: this machine grants no namespaces",
+}
+
 
 @click.command("info", short_help="Show settings, store, runtimes and hardware.")
 @json_option
@@ -39,6 +45,7 @@ def command(app: App, *, as_json: bool) -> None:
         ("formats", ", ".join(found.formats)),
     ]
     rows += [("runtime", f"{one.name} {one.version or '(not here)'}") for one in found.runtimes]
+    rows.append(("converter", _LOCKED_UP[found.isolation]))
     rows += _hardware(found.hardware)
     for word, text in rows:
         click.echo(f"{word:<9} {text}")

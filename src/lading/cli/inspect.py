@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import click
 
 from lading.cli.app import App, common, json_option, networked, print_json
-from lading.text import clean, parameters, settings, size, table
+from lading.text import clean, memory, parameters, settings, size, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from lading.api import Node
-    from lading.api.documents import PartDocument, VariantDocument
+    from lading.api.documents import NeedDocument, PartDocument, VariantDocument
     from lading.api.results import Inspection
+
+_WORD = 60
 
 
 @click.command("inspect", short_help="Show what a model is, without fetching its weights.")
 @click.argument("reference", metavar="REF")
 @click.option("--manifest", is_flag=True, help="Print the manifest or index, byte for byte.")
 @click.option("--config", is_flag=True, help="Print the config, byte for byte.")
+@click.option("--platform", metavar="OS/ARCH", help="Of images for several, show that for this; as in linux/arm64.")
 @click.option("--tree", "as_tree", is_flag=True, help="Show what it is made of, down to the blobs.")
 @json_option
 @networked
 @common
-def command(app: App, reference: str, *, offline: bool, insecure: bool, **shown: bool) -> None:
+def command(app: App, reference: str, *, platform: str | None, offline: bool, insecure: bool, **shown: bool) -> None:
     """Show what REF is: a model of the store, a file or folder, or a remote model.
 
     Of remote weights only the headers are read. A repository without a tag is shown with its tags.
@@ -42,7 +46,7 @@ def command(app: App, reference: str, *, offline: bool, insecure: bool, **shown:
         elif shown["as_tree"]:
             click.echo(tree_page(clean(reference), tree(session, reference)))
         else:
-            found = inspect(session, reference)
+            found = inspect(session, reference, platform=platform)
             if shown["as_json"]:
                 print_json(found.document)
             else:
@@ -82,6 +86,9 @@ def page(found: Inspection) -> str:
         lines.append(f"  licence    {clean(document.model.licence)}")
     if document.settings:
         lines.append(f"  settings   {settings(document.settings)}")
+    if document.command:
+        words = (word if len(word) <= _WORD else f"{word[:_WORD]}…" for word in document.command)
+        lines.append(f"  command    {clean(shlex.join(words))}")
     lines += _section("variants", [_variant(one) for one in document.variants])
     if document.own_size is not None and document.shared_size is not None:
         lines.append(
@@ -90,8 +97,20 @@ def page(found: Inspection) -> str:
     if document.tags is not None:
         lines.append(f"  tags       {', '.join(document.tags)}")
     if document.format == "gguf" or found.facts.format == "gguf":
-        lines.append("  runs with  llama.cpp")
+        lines.append(f"  runs with  llama.cpp{_needs(document.fit)}")
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _needs(fit: NeedDocument | None) -> str:
+    if fit is None or fit.total_bytes is None:
+        return ""
+    figures = f"; {memory(fit.total_bytes)} with a context of {fit.context:,}"
+    if fit.fits == "no":
+        free = "" if fit.free_bytes is None else f", and {memory(fit.free_bytes)} are free"
+        return f"{figures}, which does not fit here{free}"
+    where = ", partly on the device" if fit.fits == "partly" else ""
+    longest = fit.max_context if fit.max_context and fit.max_context > (fit.context or 0) else None
+    return f"{figures}{where}" + (f"; {longest:,} would fit" if longest else "")
 
 
 def _title(found: Inspection) -> str:

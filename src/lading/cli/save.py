@@ -20,8 +20,9 @@ from lading.text import count, size
 def command(app: App, names: tuple[str, ...], *, output: str, as_json: bool) -> None:
     """Write the models NAME of the store to one file, an OCI image layout in a tar.
 
-    `lading load` reads it, and so do skopeo and podman. What models share is written once, every byte is held to its digest on the way, and the same models make the same
-    file anywhere. A file of that name is replaced once the new one is whole.
+    `lading load` reads it, and so do skopeo, podman and, where a model is an image, docker. What models share is written
+    once, every byte is held to its digest on the way, and the same models make the same file anywhere. A file of that
+    name is replaced once the new one is whole.
     """
     from lading.api import save  # noqa: PLC0415 - the library is loaded when the command runs
     from lading.api.documents import save_document  # noqa: PLC0415 - as above

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 )
 @click.option("--api-key-file", type=click.Path(path_type=Path), metavar="FILE", help="Keys to ask for, a line each.")
 @click.option("--api-key", metavar="KEY", help="Key to ask for; it shows in the process list.")
+@click.option(
+    "-np", "--parallel", type=click.IntRange(1, 256), default=1, show_default=True, help="Requests at once, in slots."
+)
+@click.option(
+    "--cache-ram", type=click.IntRange(min=0), metavar="MIB", help="Memory for prompts seen before; 0 is none."
+)
 @click.option("--alias", metavar="NAME", help="Name of the model in the API.")
 @click.option("--embeddings", is_flag=True, help="Serve embeddings.")
 @click.option("-d", "--detach", is_flag=True, help="Serve in the background; see ps, logs, stop.")
@@ -40,6 +46,8 @@ def command(
     port: int,
     api_key_file: Path | None,
     api_key: str | None,
+    parallel: int,
+    cache_ram: int | None,
     alias: str | None,
     embeddings: bool,
     detach: bool,
@@ -61,7 +69,16 @@ def command(
         raise click.UsageError(msg)
     with app.session(offline=offline, insecure=insecure) as session:
         keys = read_keys(api_key_file, api_key, session.config.api_key)
-        options = make_options(chosen, host=host, port=port, api_keys=keys, alias=alias, embeddings=embeddings)
+        options = make_options(
+            chosen,
+            host=host,
+            port=port,
+            api_keys=keys,
+            parallel=parallel,
+            cache_ram=cache_ram,
+            alias=alias,
+            embeddings=embeddings,
+        )
         if detach:
             _background(session, reference, options, name, as_json=as_json)
         else:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lading.errors import UsageError
+from lading.text import memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
     from lading.api import Options, Serving
 
-_NAMES = ("ctx_size", "threads", "n_gpu_layers", "runtime", "temp", "top_p", "top_k", "min_p", "repeat_penalty", "seed")
+_PLAIN = ("threads", "n_gpu_layers", "cache_type_k", "cache_type_v", "runtime", "quant", "platform")
+_SAMPLING = ("top_p", "top_k", "min_p", "repeat_penalty", "seed")
+_NAMES = ("ctx_size", "fit", "temp", *_PLAIN, *_SAMPLING)
 
 _CONTEXT_STEP = 256
 
@@ -26,9 +29,27 @@ _CONTEXT_STEP = 256
 def runtime_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the flags of the runtime, as llama-server spells them; it receives them as `chosen`."""
 
-    @click.option("-c", "--ctx-size", type=click.IntRange(min=1), help="Context in tokens, in steps of 256.")
+    @click.option(
+        "-c",
+        "--ctx-size",
+        type=click.IntRange(min=1),
+        help="Context in tokens, in steps of 256; what fits if not given.",
+    )
     @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; all usable cores if not given.")
-    @click.option("-ngl", "--n-gpu-layers", type=click.IntRange(min=0), help="Layers to keep on the GPU.")
+    @click.option(
+        "-ngl", "--n-gpu-layers", type=click.IntRange(min=0), help="Layers to keep on the GPU; what fits if not given."
+    )
+    @click.option("-ctk", "--cache-type-k", metavar="TYPE", help="Keep keys so: f16, or q8_0 where that does not fit.")
+    @click.option("-ctv", "--cache-type-v", metavar="TYPE", help="Keep values so; likewise.")
+    @click.option(
+        "--fit",
+        type=click.Choice(["on", "off"]),
+        default="on",
+        show_default=True,
+        help="Choose what fits, and refuse what does not.",
+    )
+    @click.option("--quant", metavar="NAME", help="Of several quantizations, take this one.")
+    @click.option("--platform", metavar="OS/ARCH", help="Of images for several, take that for this; as in linux/arm64.")
     @click.option("--temp", type=click.FloatRange(0, 5), help="Sampling temperature.")
     @click.option("--top-p", type=click.FloatRange(0, 1), help="Nucleus sampling.")
     @click.option("--top-k", type=click.IntRange(min=0), help="Sample from the best K tokens.")
@@ -56,20 +77,12 @@ def make_options(chosen: Mapping[str, Any], **more: Any) -> Options:
     if any(isinstance(value, float) and math.isnan(value) for value in chosen.values()):
         msg = "NaN is no setting"
         raise UsageError(msg, hint="give a number, or leave the flag away")
-    sampling = Sampling(
-        temperature=chosen["temp"],
-        top_p=chosen["top_p"],
-        top_k=chosen["top_k"],
-        min_p=chosen["min_p"],
-        repeat_penalty=chosen["repeat_penalty"],
-        seed=chosen["seed"],
-    )
+    sampling = Sampling(temperature=chosen["temp"], **{name: chosen[name] for name in _SAMPLING})
     return Options(
         ctx_size=_padded(chosen["ctx_size"]),
-        threads=chosen["threads"],
-        n_gpu_layers=chosen["n_gpu_layers"],
-        runtime=chosen["runtime"],
+        fit=chosen["fit"] == "on",
         sampling=sampling,
+        **{name: chosen[name] for name in _PLAIN},
         **more,
     )
 
@@ -109,7 +122,8 @@ def introduce(serving: Serving) -> str:
     digest = f"   {prepared.digest.short}" if prepared.digest else ""
     trained = prepared.facts.context_length
     context = f"context {serving.ctx_size:,}" + (f" of {trained:,}" if trained and trained > serving.ctx_size else "")
-    return f"{prepared.name}{digest}   {serving.runtime.name} {serving.runtime.version}   {context}"
+    needs = f"   {memory(serving.fitted.row.total)}" if serving.fitted else ""
+    return f"{prepared.name}{digest}   {serving.runtime.name} {serving.runtime.version}   {context}{needs}"
 
 
 def flush_word(piece: str) -> None:

@@ -71,6 +71,8 @@ class GgufHeader(NamedTuple):
 
     `metadata` keeps the file's order; floats in it may be infinite or NaN, and what was not UTF-8 in a string value
     is U+FFFD. `data_offset` is where tensor data begins; it may lie beyond the end of a file without tensors.
+    `kinds` are the numbers of the types that the values in `metadata` have, `tensors_at` is where the table of tensors
+    begins.
     """
 
     name: str
@@ -81,6 +83,8 @@ class GgufHeader(NamedTuple):
     alignment: int
     data_offset: int
     file_size: int
+    kinds: Mapping[str, int] = {}
+    tensors_at: int = 0
 
     @property
     def parameters(self) -> int:
@@ -125,7 +129,8 @@ def read_header(reader: RangeReader) -> GgufHeader:
     n_keys = _count(cursor, reader, "metadata keys", MAX_KEYS)
     if cursor.offset + n_keys * _KEY_AT_LEAST + n_tensors * TENSOR_AT_LEAST > reader.size:
         raise cursor.cut()
-    metadata = _read_metadata(cursor, reader, n_keys)
+    metadata, kinds = _read_metadata(cursor, reader, n_keys)
+    tensors_at = cursor.offset
     alignment = _alignment(metadata, reader)
     entries = read_tensors(cursor, reader.name, n_tensors)
     data_offset = -(-cursor.offset // alignment) * alignment
@@ -139,6 +144,8 @@ def read_header(reader: RangeReader) -> GgufHeader:
         alignment=alignment,
         data_offset=data_offset,
         file_size=reader.size,
+        kinds=kinds,
+        tensors_at=tensors_at,
     )
 
 
@@ -198,16 +205,20 @@ def _count(cursor: GgufCursor, reader: RangeReader, what: str, limit: int) -> in
     return count
 
 
-def _read_metadata(cursor: GgufCursor, reader: RangeReader, count: int) -> dict[str, Scalar | ArrayRef]:
+def _read_metadata(
+    cursor: GgufCursor, reader: RangeReader, count: int
+) -> tuple[dict[str, Scalar | ArrayRef], dict[str, int]]:
     u32 = Struct(cursor.order + "I")
     scalars = {number: Struct(cursor.order + code) for number, (_, code, _) in SCALARS.items()}
     metadata: dict[str, Scalar | ArrayRef] = {}
+    kinds: dict[str, int] = {}
     for _ in range(count):
         key = cursor.text(MAX_KEY, "a metadata key")
         if not key or key in metadata:
             msg = f"{reader.name} has metadata key {quote(key)} twice" if key else f"{reader.name} has an empty key"
             raise FormatError(msg, hint=HINT)
         (kind,) = cursor.unpack(u32)
+        kinds[key] = kind
         if kind == ARRAY:
             metadata[key] = _read_array_ref(cursor, reader, u32, key)
         elif kind == STRING:
@@ -218,7 +229,7 @@ def _read_metadata(cursor: GgufCursor, reader: RangeReader, count: int) -> dict[
         else:
             msg = f"metadata key {quote(key)} of {reader.name} has the unknown value type {kind}"
             raise FormatError(msg, hint=HINT)
-    return metadata
+    return metadata, kinds
 
 
 def _bool(value: int, reader: RangeReader, key: str) -> bool:

@@ -6,7 +6,7 @@ from itertools import repeat
 from operator import length_hint
 from struct import Struct
 from struct import error as struct_error
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from lading.errors import FormatError
 from lading.formats.quote import quote
@@ -23,6 +23,20 @@ _LARGEST_SURE = 2 * 1024 * 1024
 _CHEAP_AGAIN = 4096
 _KEEP_ONE = 4096
 _KEEP_ALL = 1024 * 1024
+
+
+@runtime_checkable
+class Foreseeing(Protocol):
+    """A reader that wants to know of arrays of strings, whose end only a walk finds, and may know one already.
+
+    Its `read_at` may return less than it is asked for, and is asked again.
+    """
+
+    def known(self, offset: int, count: int, /) -> int | None:
+        """Return the bytes of the array of `count` strings that begins at `offset`; None if it has to be walked."""
+
+    def foresee(self, offset: int, count: int, mean: float, /) -> None:
+        """Hear that from `offset` on so many strings are to come, and how many bytes the ones before took."""
 
 
 class GgufCursor:
@@ -78,6 +92,8 @@ class GgufCursor:
         start = offset + len(tail)
         wanted = max(count, min(sure, _LARGEST_SURE)) + self._step - len(tail)
         fresh = self._reader.read_at(start, min(wanted, self._end - start))
+        while fresh and len(tail) + len(fresh) < count and (more := self._reader.read_at(start + len(fresh), count)):
+            fresh += more
         self._step = min(2 * self._step, _LAST_STEP)
         self._data = tail + fresh if tail else fresh
         self._base = offset
@@ -146,9 +162,17 @@ class GgufCursor:
         """Pass over `count` strings, of which only the lengths are looked at."""
         if self.offset + 8 * count > self._end:
             raise self.cut()
+        reader = self._reader
+        foreseeing = reader if isinstance(reader, Foreseeing) else None
+        if foreseeing and (size := foreseeing.known(self.offset, count)) is not None:
+            self.skip(size)
+            return
+        begin, every = self.offset, count
         unpack = self._u64.unpack_from
         # A vocabulary has hundreds of thousands of strings: this loop is the time that reading a header takes.
         while count:
+            if foreseeing and count < every:
+                foreseeing.foresee(self.offset, count, (self.offset - begin) / (every - count))
             self.need(8, sure=8 * count)
             data = self._data
             pos = self._pos

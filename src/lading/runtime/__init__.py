@@ -41,6 +41,10 @@ class Runtime(Protocol):
     def version(self) -> str:
         """Its version as people read it; found out when first asked for."""
 
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The names of the devices, besides the processor, that it would use; found out when first asked for."""
+
     def command(self, settings: ServeSettings) -> Command:
         """Return how to serve with these settings; to be started by this very process."""
 

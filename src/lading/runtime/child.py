@@ -19,14 +19,19 @@ from lading.runtime.settings import ServeSettings
 if TYPE_CHECKING:
     from lading.runtime.settings import Sampling
 
-_INFO = 3  # llama.cpp's threshold for one line per request; 2 keeps warnings and errors only
+_INFO = 4  # llama.cpp's threshold for what it allocates, and some lines per request; prompts are not among them
 _NOT_LOADED = 1
 # llama.cpp's common.h: which of the values below came from the user, so that the model's own do not replace them.
 _TOP_K, _TOP_P, _MIN_P, _TEMPERATURE, _REPEAT_PENALTY = 1 << 1, 1 << 2, 1 << 3, 1 << 6, 1 << 8
 
 
 def main() -> None:
-    """Serve until told to end."""
+    """Serve until told to end; told `devices` in place of a parent, name the devices there are, a line each."""
+    if sys.argv[1] == "devices":
+        import xllamacpp  # noqa: PLC0415  # a crash of it ends this process only
+
+        sys.stdout.write("".join(f"{name}\n" for name in devices(xllamacpp)))
+        return
     tether.tie(int(sys.argv[1]))
     settings = wire.decode(sys.stdin.buffer.readline(), ServeSettings)
     # Waited for below, instead of interrupting the library wherever it is.
@@ -73,11 +78,25 @@ def parameters(settings: ServeSettings, library: Any) -> Any:
     if settings.pooling is not None:
         params.pooling_type = getattr(library.llama_pooling_type, f"LLAMA_POOLING_TYPE_{settings.pooling.upper()}")
     params.n_parallel = settings.parallel
+    params.cache_type_k, params.cache_type_v = (
+        getattr(library.ggml_type, f"GGML_TYPE_{kind.upper()}")
+        for kind in (settings.cache_type_k, settings.cache_type_v)
+    )
+    params.cache_ram_mib = settings.cache_ram
+    params.no_extra_bufts = not settings.repack
+    # Its own trial of what fits reads the vocabulary twice, and has nothing to find out where there is no device.
+    params.fit_params = settings.n_gpu_layers is None and bool(devices(library))
     params.warmup = False
     params.offline = True
     params.antiprompt = list(settings.sampling.stop)
     _set_sampling(params.sampling, settings.sampling)
     return params
+
+
+def devices(library: Any) -> list[str]:
+    """Return the names of the devices, the processor excepted, that the library would use."""
+    processor = library.ggml_backend_dev_type.GGML_BACKEND_DEVICE_TYPE_CPU
+    return [str(one["name"]) for one in library.get_device_info() if one["type"] != processor]
 
 
 def _set_sampling(target: Any, sampling: Sampling) -> None:

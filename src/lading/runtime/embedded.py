@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 NAME = "embedded"
 _LIBRARY = "xllamacpp"
+_LIST_DEVICES = "devices"
+_DEVICE_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,25 @@ class Embedded:
         from importlib.metadata import version  # noqa: PLC0415  # only who asks pays for it
 
         return f"{_LIBRARY} {version(_LIBRARY)}"
+
+    @cached_property
+    def devices(self) -> tuple[str, ...]:
+        """The names of the devices that the library would use, asked of it in a process of its own; none if it fails."""
+        import subprocess  # noqa: PLC0415  # only who asks pays for it
+
+        try:
+            done = subprocess.run(  # noqa: S603  # argv is this Python and a module's name
+                module("lading.runtime.child", _LIST_DEVICES),
+                env=passed_on(self.environment),
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                cwd="/",
+                timeout=_DEVICE_SECONDS,
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return ()
+        return tuple(done.stdout.decode("utf-8", "replace").splitlines()) if done.returncode == 0 else ()
 
     def command(self, settings: ServeSettings) -> Command:
         """Return how to serve with these settings; to be started by this very process."""

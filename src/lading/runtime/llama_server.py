@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 NAME = "llama-server"
 _VERSION_SECONDS = 30
+_TELLS_MEMORY = "4"  # the level at which it says what it allocates; the variable's name has changed once
 _VERSION = re.compile(r"^version: *(.+)$", re.MULTILINE)
+_DEVICE = re.compile(r"^ +([A-Za-z]+[0-9]*): ", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,29 @@ class LlamaServer:
 
         Raises UnfitError when it does not start at all.
         """
+        code, text = self._asked("--version")
+        found = _VERSION.search(text)
+        if found:
+            return found[1].strip()
+        if code:
+            raise self._broken((text.strip().splitlines() or [f"exit code {code}"])[-1])
+        return "unknown"
+
+    @cached_property
+    def devices(self) -> tuple[str, ...]:
+        """The names of the devices that the program would use (CUDA0), none where it does not start."""
+        try:
+            _code, text = self._asked("--list-devices")
+        except UnfitError:
+            return ()
+        return tuple(_DEVICE.findall(text.partition("Available devices:")[2]))
+
+    def _asked(self, flag: str) -> tuple[int, str]:
         import subprocess  # noqa: PLC0415  # only who asks pays for it
 
         try:
             done = subprocess.run(  # noqa: S603  # the user's own program, without a shell
-                [self.path, "--version"],
+                [self.path, flag],
                 env=passed_on(self.environment),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -51,20 +71,15 @@ class LlamaServer:
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise self._broken(str(error)) from error
-        text = (done.stdout + done.stderr).decode("utf-8", "replace")
-        found = _VERSION.search(text)
-        if found:
-            return found[1].strip()
-        if done.returncode:
-            raise self._broken((text.strip().splitlines() or [f"exit code {done.returncode}"])[-1])
-        return "unknown"
+        return done.returncode, (done.stdout + done.stderr).decode("utf-8", "replace")
 
     def command(self, settings: ServeSettings) -> Command:
         """Return how to serve with these settings; to be started by this very process."""
         settings = settings.absolute()
         argv = [self.path, "--model", str(settings.model), "--host", settings.host, "--port", str(settings.port)]
         argv += ["--threads", str(settings.threads or usable_cores()), "--parallel", str(settings.parallel)]
-        argv += ["--no-warmup", "--jinja"]
+        argv += ["--no-warmup", "--jinja", "--cache-type-k", settings.cache_type_k]
+        argv += ["--cache-type-v", settings.cache_type_v]
         for flag, value in (
             ("--mmproj", settings.mmproj),
             ("--chat-template-file", settings.chat_template),
@@ -72,6 +87,7 @@ class LlamaServer:
             ("--n-gpu-layers", settings.n_gpu_layers),
             ("--alias", settings.alias),
             ("--pooling", settings.pooling),
+            ("--n-cpu-moe", settings.n_cpu_moe or None),
         ):
             if value is not None:
                 argv += [flag, str(value)]
@@ -114,7 +130,16 @@ def _quiet_flags(settings: ServeSettings) -> dict[str, str]:
 
     Flags that older builds do not know go here too, since unknown variables are harmless and unknown flags are fatal.
     """
-    flags = {"LLAMA_ARG_OFFLINE": "1"}
+    flags = {
+        "LLAMA_ARG_OFFLINE": "1",
+        "LLAMA_ARG_CACHE_RAM": str(settings.cache_ram),
+        "LLAMA_LOG_VERBOSITY": _TELLS_MEMORY,
+        "LLAMA_ARG_LOG_VERBOSITY": _TELLS_MEMORY,
+    }
+    if not settings.repack:
+        flags["LLAMA_ARG_REPACK"] = "0"
+    if settings.n_gpu_layers is not None:
+        flags["LLAMA_ARG_FIT"] = "off"
     if settings.api_keys:
         flags["LLAMA_API_KEY"] = ",".join(settings.api_keys)
     else:

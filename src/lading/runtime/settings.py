@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 _UNSAFE_IN_ALIAS = re.compile(r"[\x00-\x1f\x7f,]")
 _UNSAFE_IN_KEY = re.compile(r"[\x00-\x20\x7f,]")
 _POOLINGS = ("none", "mean", "cls", "last", "rank")
+CACHE_TYPES = ("f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
+"""What keys and values may be kept as."""
+
 _NUMBER = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", re.ASCII)
 _MOST_STOPS = 16
 _LONGEST_STOP = 128
@@ -39,7 +42,9 @@ class ServeSettings:
 
     `model` is the weights' file, of a split model the first one. `port` 0 picks a free one. `ctx_size` is in tokens,
     None leaves it to the runtime (what the model was trained for). `threads` None takes the usable cores.
-    `n_gpu_layers` None lets the runtime place what fits. `pooling` (none, mean, cls, last, rank) is for `embeddings`;
+    `n_gpu_layers` None lets the runtime place what fits. `parallel` slots share the context, each its part. `cache_ram`
+    is how much of finished conversations is kept for their return, in MiB; `repack` lets the processor have a second
+    copy of weights in an order that it likes. `n_cpu_moe` keeps the experts of so many first layers on the host. `pooling` (none, mean, cls, last, rank) is for `embeddings`;
     None takes the one that the model names, and a model that names none then answers no `/v1/embeddings`.
     Raises UsageError for values that no runtime could take.
     """
@@ -57,6 +62,11 @@ class ServeSettings:
     embeddings: bool = False
     pooling: str | None = None
     parallel: int = 1
+    cache_type_k: str = "f16"
+    cache_type_v: str = "f16"
+    cache_ram: int = 0
+    repack: bool = True
+    n_cpu_moe: int = 0
     sampling: Sampling = Sampling()
 
     def __post_init__(self) -> None:
@@ -65,7 +75,8 @@ class ServeSettings:
             ("ctx-size", self.ctx_size, 1, 2**31 - 1),
             ("threads", self.threads, 1, 4096),
             ("n-gpu-layers", self.n_gpu_layers, 0, 2**31 - 1),
-            ("parallel", self.parallel, 1, 1024),
+            ("parallel", self.parallel, 1, 256),
+            ("cache-ram", self.cache_ram, 0, 2**31 - 1),
         ):
             if value is not None and not least <= value <= most:
                 msg = f"{name} {value} is not between {least} and {most}"
@@ -76,6 +87,10 @@ class ServeSettings:
         if self.pooling is not None and self.pooling not in _POOLINGS:
             msg = f"unknown pooling `{self.pooling}`"
             raise UsageError(msg, hint=f"one of {', '.join(_POOLINGS)}")
+        for kind in (self.cache_type_k, self.cache_type_v):
+            if kind not in CACHE_TYPES:
+                msg = f"unknown cache type `{kind}`"
+                raise UsageError(msg, hint=f"one of {', '.join(CACHE_TYPES)}")
         if any(not key or _UNSAFE_IN_KEY.search(key) or not key.isascii() for key in self.api_keys):
             msg = "an API key is empty, or holds a space, comma, control or non-ASCII character"
             raise UsageError(msg)

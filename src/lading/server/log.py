@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lading.fs import open_regular, os_errors
@@ -28,6 +29,16 @@ _SAYS_WHY = re.compile(r"error loading model|unknown|not supported|unable to|out
 _SAYS_FAILURE = re.compile(
     r"error|fail|unable|invalid|cannot|couldn't|abort|terminate|unknown|Traceback", re.IGNORECASE
 )
+
+_HEAD = 1024 * 1024
+_MEBIBYTE = 1024 * 1024
+_LOADING = "loaded meta data with"
+_BUFFER = re.compile(r": +\S+ +(model|KV|RS|output|compute) buffer size = +([0-9]{1,9}\.[0-9]+) MiB")
+
+
+def head(descriptor: int) -> str:
+    """Return the first MiB of an open log: loading a model is told there."""
+    return os.pread(descriptor, _HEAD, 0).decode("utf-8", "replace")
 
 
 def tail(descriptor: int) -> str:
@@ -72,3 +83,32 @@ def read(path: Path, alive: Callable[[], bool] | None = None) -> Iterator[bytes]
                 time.sleep(_POLL_SECONDS)
     finally:
         os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class Allocated:
+    """Bytes that a runtime said it allocated: weights, cache (keys, values and state), buffers of a batch, results."""
+
+    weights: int
+    cache: int
+    compute: int
+    output: int
+
+    @property
+    def total(self) -> int:
+        """All of it, whatever else the process takes."""
+        return self.weights + self.cache + self.compute + self.output
+
+
+def allocated(text: str) -> Allocated | None:
+    """Return what llama.cpp's log says of a loaded model's memory, as exact as it says it; None if it does not.
+
+    Where it was loaded twice, once for a trial, the last time counts.
+    """
+    sums: dict[str, float] = {}
+    for kind, figure in _BUFFER.findall(text.rpartition(_LOADING)[2]):
+        sums[kind] = sums.get(kind, 0.0) + float(figure)
+    if "model" not in sums or "compute" not in sums:
+        return None
+    figures = (sums["model"], sums.get("KV", 0.0) + sums.get("RS", 0.0), sums["compute"], sums.get("output", 0.0))
+    return Allocated(*(round(figure * _MEBIBYTE) for figure in figures))

@@ -76,6 +76,10 @@ class Server:
         """Say whether the process runs."""
         return self._process.poll() is None
 
+    def allocated(self) -> log.Allocated | None:
+        """Return what the runtime says that it allocated for the model; None if it does not say it."""
+        return log.allocated(log.head(self._log)) if self._log >= 0 else None
+
     def watch(self, check: Callable[[], None]) -> None:
         """Call `check` once a second from now on; what it raises ends the process and is told as its death."""
 

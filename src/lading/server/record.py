@@ -132,6 +132,15 @@ def logs(folder: Path, name: str, *, follow: bool = False) -> Iterator[bytes]:
     return log.read(path, (lambda: _living(record_path(folder, name)) is not None) if follow else None)
 
 
+def allocated(folder: Path, name: str) -> log.Allocated | None:
+    """Return what a server's runtime says that it allocated for the model; None if it does not say it."""
+    descriptor = fs.open_regular(log_path(folder, name))
+    try:
+        return log.allocated(log.head(descriptor))
+    finally:
+        os.close(descriptor)
+
+
 def process_start(pid: int) -> str:
     """Return what tells a process from every other that had or will have its id; empty when it does not run.
 

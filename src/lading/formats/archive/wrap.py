@@ -1,7 +1,8 @@
 """Writing: a file becomes a tar archive, or a part of one, by what stands before and after its bytes.
 
 The file's bytes begin at a multiple of 4096, so that a file system that shares blocks can share them between the
-archive and the file. Owner, time and mode are constants: the same file makes the same archive anywhere.
+archive and the file. The time is a constant, like owner and mode unless given: the same file makes the same archive
+anywhere.
 """
 
 from __future__ import annotations
@@ -43,15 +44,15 @@ class Wrapping:
         return len(self.head) + self.length + len(self.tail)
 
 
-def wrap(path: str, length: int) -> Wrapping:
+def wrap(path: str, length: int, *, mode: int = 0o644, owner: tuple[int, int] = (0, 0)) -> Wrapping:
     """Return what makes the `length` bytes of a file an archive of it and its folders.
 
-    `path` is relative, with forward slashes, and was held to what can be a file's name.
+    `path` is relative, with forward slashes, and was held to what can be a file's name. `owner` is user and group.
     """
     raw = path.encode()
     folders = [raw[:place] + b"/" for place in range(len(raw)) if raw[place : place + 1] == b"/"]
     before = b"".join(_folder(folder) for folder in folders)
-    head = before + file_head(path, length, len(before))
+    head = before + _extended(raw, length, len(before)) + _header(raw, length, b"0", mode, owner)
     return Wrapping(path, head, length, padding(length) + END)
 
 
@@ -138,13 +139,12 @@ def _comment(length: int) -> bytes:
     return digits + _COMMENT + b" " * (length - len(digits) - len(_COMMENT) - 1) + b"\n"
 
 
-def _header(name: bytes, size: int, flag: bytes, mode: int) -> bytes:
+def _header(name: bytes, size: int, flag: bytes, mode: int, owner: tuple[int, int] = (0, 0)) -> bytes:
     # What is too long for its field stands in the extended header before, which readers take instead.
     fields = (
         name[:_MAX_USTAR_NAME].ljust(100, b"\0"),
         b"%07o\0" % mode,
-        b"%07o\0" % 0,
-        b"%07o\0" % 0,
+        *(b"%07o\0" % number for number in owner),
         b"%011o\0" % (size if size <= _MAX_OCTAL else 0),
         b"%011o\0" % 0,
         b" " * 8,

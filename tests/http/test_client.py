@@ -236,9 +236,29 @@ def test_nobody_there_is_told_at_once(client: Client, naps: list[float]) -> None
     assert naps == []
 
 
-def test_an_unknown_name_is_named(client: Client) -> None:
+def test_an_unknown_name_is_named_at_once(client: Client, naps: list[float]) -> None:
     with pytest.raises(NetworkError, match=r"the name no-such-host\.invalid is not known"):
         client.request("GET", "https://no-such-host.invalid/v2/")
+    assert naps == []
+
+
+def test_a_name_that_was_known_is_asked_for_again(
+    client: Client, hostile: Any, reply: Any, naps: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile.on("GET", "/a", reply(200, b"a", {"Connection": "close"}))
+    url = hostile.url.replace("127.0.0.1", "localhost")
+    client.request("GET", f"{url}/a").close()
+    look_up, gone = socket.getaddrinfo, [True, True]
+
+    def lost(*wanted: Any, **more: Any) -> Any:
+        if gone:
+            gone.pop()
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return look_up(*wanted, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", lost)
+    client.request("GET", f"{url}/a").close()
+    assert len(naps) == 2
 
 
 def test_silence_ends_in_a_timeout() -> None:

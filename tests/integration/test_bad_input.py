@@ -152,11 +152,26 @@ def test_a_manifest_that_makes_no_sense_is_refused_before_weights_are_fetched(
     assert not list(lading.folder.rglob("*escape*"))
 
 
-def test_an_index_where_a_manifest_is_due(lading: CommandLine, serve: Callable[..., str], artifact: Artifact) -> None:
+def test_an_index_of_models_that_nobody_can_choose_from(
+    lading: CommandLine, serve: Callable[..., str], artifact: Artifact, hostile: Hostile, reply: type[Reply]
+) -> None:
+    entries = []
+    for number in (1, 2):
+        raw = json.dumps({**artifact.manifest(), "annotations": {"number": str(number)}}).encode()
+        digest = Digest.of(raw)
+        hostile.on("GET", f"/v2/team/story/manifests/{digest}", reply(200, raw, {"Content-Type": MANIFEST}))
+        entries.append({"mediaType": MANIFEST, "digest": digest, "size": len(raw)})
+    index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}
+    refuse(lading, serve(artifact, index, media_type=INDEX), 6, "index of 2", Digest(entries[0]["digest"]).short)
+
+
+def test_an_index_of_manifests_that_are_not_there(
+    lading: CommandLine, serve: Callable[..., str], artifact: Artifact
+) -> None:
     entry = {"mediaType": MANIFEST, "digest": "sha256:" + "1" * 64, "size": 500}
     other = {**entry, "digest": "sha256:" + "2" * 64}
     index = {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry, other]}
-    refuse(lading, serve(artifact, index, media_type=INDEX), 6, "index of 2", "sha256:111111111111")
+    refuse(lading, serve(artifact, index, media_type=INDEX), 3, "no manifest sha256:1111")
 
 
 def test_indexes_nested_a_hundred_deep(

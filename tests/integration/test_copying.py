@@ -140,6 +140,18 @@ def test_blobs_of_another_repository_are_mounted(
     assert proxy.uploaded_bytes == 0
 
 
+def test_blobs_that_were_named_in_ollamas_dialect_are_mounted_too(
+    lading: CommandLine, story: Path, place: Callable[..., str], proxy: CountingProxy, plain_registry: RegistryProcess
+) -> None:
+    lading("pack", story, "-t", "story:1")
+    lading("push", "story:1", place("1"), "--format", "ollama")
+    lading.environment["LADING_STORE"] = str(lading.folder / "untouched")
+    here, there = (name.replace(plain_registry.host, proxy.host) for name in (place("1"), place("2", repository="b")))
+    copied(lading, f"ollama://{here}", there, "--format", "docker")
+    assert proxy.blob_bytes < 600_000  # the header, to know the model's facts
+    assert proxy.uploaded_bytes < 100_000
+
+
 def test_several_formats_are_one_index_and_a_tag_each(
     lading: CommandLine, hub: LoopbackHub, storyteller: Path, place: Callable[..., str]
 ) -> None:
@@ -274,6 +286,26 @@ def skopeo_archive(path: Path, tag: str) -> tuple[bytes, str]:
     command = ["skopeo", "inspect", "--raw", f"oci-archive:{path}:{tag}"]
     raw = subprocess.run(command, check=True, capture_output=True).stdout
     return raw, f"sha256:{hashlib.sha256(raw).hexdigest()}"
+
+
+def test_a_layout_that_lacks_a_blob_is_told_by_its_name(lading: CommandLine, story: Path, tmp_path: Path) -> None:
+    lading("pack", story, "-t", "story:1")
+    folder = tmp_path / "layout"
+    copied(lading, "story:1", f"oci-layout:{folder}:1")
+    weights = max((folder / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
+    whole = weights.read_bytes()
+    weights.unlink()
+    told = lading("copy", f"oci-layout:{folder}:1", "oci-layout:b:1", code=3).stderr
+    assert f"the layout {folder} has no blob sha256:{weights.name}" in told
+    assert "the store" not in told
+    weights.write_bytes(whole[:-1])
+    empty = {"LADING_STORE": str(tmp_path / "empty")}
+    told = lading("pull", f"oci-layout:{folder}:1", "-t", "other:1", code=6, more=empty).stderr
+    assert f"in the layout {folder} has {len(whole) - 1} bytes, not {len(whole)}" in told
+    # One's own store is told as such.
+    mine = lading.store / "blobs/sha256" / weights.name
+    mine.unlink()
+    assert f"the store has no blob sha256:{weights.name}" in lading("push", "story:1", "oci-layout:c:1", code=3).stderr
 
 
 @pytest.fixture

@@ -72,7 +72,9 @@ def test_a_quantization_is_pulled_and_runs(lading: CommandLine, stocked: Loopbac
 def test_what_was_chosen_is_told_and_what_was_asked_for_is_never_replaced(
     lading: CommandLine, stocked: LoopbackHub
 ) -> None:
-    assert "Q4_K_M" in lading("pull", "hf://team/story-GGUF").stderr
+    assert "BF16: best of 3 that fits whole in 8.0 GiB of memory" in lading("pull", "hf://team/story-GGUF").stderr
+    kept = lading("copy", "hf://team/story-GGUF", "oci-layout:out:1").stderr
+    assert "Q4_K_M of 3 quantizations" in kept, "what goes elsewhere does not depend on this machine"
     refused = lading("pull", "hf://team/story-GGUF:Q8_0", code=3).stderr
     for quant in ("BF16", "F16", "Q4_K_M"):
         assert quant in refused

@@ -13,8 +13,8 @@ import pytest
 from checker import check_store
 from real_registry import start_registry
 
-from lading import api
-from lading.manifest import Manifest
+from lading import api, media
+from lading.manifest import MANIFEST_KINDS, Manifest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -347,6 +347,48 @@ def test_a_file_of_a_packed_folder_is_found_by_its_name(lading: CommandLine, sto
     for digest in blobs_of(session, "story:1").values():
         damage(session, digest, "removed")
         assert [mended.digest for mended in repaired(session).mended] == [digest]
+
+
+GIVEN = ("--template", "chat.jinja", "--license", "TERMS.txt", "--license", "MIT", "--name", "Teller")
+SAID = ("--param", "temp=0.5", "--annotation", "org.example.team=chat")
+
+
+@pytest.mark.parametrize("formats", ["docker", "modelpack", "image", "docker,modelpack,image"])
+def test_what_was_packed_with_given_files_and_in_several_formats_is_mended(
+    lading: CommandLine, story: Path, formats: str
+) -> None:
+    (lading.folder / "chat.jinja").write_text("{{ messages }}")
+    (lading.folder / "TERMS.txt").write_text("Be kind.")
+    epoch = {"SOURCE_DATE_EPOCH": "1700000000"}
+    lading("pack", story, "-t", "story:1", "--format", formats, *GIVEN, *SAID, more=epoch)
+    lading("tag", "story:1", "other:1")
+    lading("rm", "story:1")
+    session = session_of(lading)
+    mended: set[Digest] = set()
+    for digest in tuple(session.store.blobs.digests()):
+        path = session.store.blobs.path(digest)
+        before = path.read_bytes()
+        damage(session, digest, "removed")
+        if any(fault for _digest, _size, fault in api.verify(session)):
+            mended.update(one.digest for one in repaired(session).mended)
+            assert path.read_bytes() == before
+        else:
+            # Of an index any manifest but one may be absent, and what images are made of is not needed any more.
+            session.store.put_bytes(before)
+    reached = list(session.store.reach(session.store.document("other:1")))
+    assert {blob.digest for blob in reached if blob.media_type not in MANIFEST_KINDS} <= mended
+    assert session.store.document("other:1").digest in mended
+
+
+@pytest.mark.parametrize("note", ["no note", '{"formats":7}', '{"formats":"docker","files":[["king","x"]]}'])
+def test_a_note_of_packing_that_makes_no_sense_is_as_none(lading: CommandLine, story: Path, note: str) -> None:
+    session = session_of(lading)
+    api.pack(session, story, "story:1")
+    digests = blobs_of(session, "story:1")
+    document = session.store.document("story:1")
+    session.store.tag("story:1", document, {media.SOURCE: story.as_uri(), media.PACKED: note})
+    damage(session, digests["config"], "removed")
+    assert [mended.digest for mended in repaired(session).mended] == [digests["config"]]
 
 
 def test_a_file_that_its_owner_changed_is_never_touched(

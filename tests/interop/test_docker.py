@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from interop_table import READS, WRITES, Row, rows
-from written import ALL
+from written import ALL, ONE, tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,11 +49,19 @@ def test_docker_pulls_our_image(row: Row, ours: Ours, docker: Docker, tried: Cal
     tried(docker.version)
 
 
-@rows(*(Row("docker", READS, form, "archive", NO_LAYOUT) for form in ("docker", "modelpack", "image", ALL)))
-def test_a_docker_of_before_image_layouts_loads_none(
+@rows(
+    *(Row("docker", READS, form, "archive") for form in ("image", ONE, ALL)),
+    *(Row("docker", READS, form, "archive", NO_LAYOUT) for form in ("docker", "modelpack")),
+)
+def test_a_docker_of_before_image_layouts_loads_images_alone(
     row: Row, ours: Ours, docker: Docker, tried: Callable[[str], None]
 ) -> None:
-    assert row.cannot in docker.refused("load", "--input", ours.archive(row.form))
+    if row.cannot:
+        assert row.cannot in docker.refused("load", "--input", ours.archive(row.form))
+    else:
+        name = f"story:{tag(row.form)}"
+        assert docker("load", "--quiet", "--input", ours.archive(row.form)).split() == ["Loaded", "image:", name]
+        assert weights_in(docker, name) == ours.weights
     tried(docker.version)
 
 

@@ -35,6 +35,7 @@ done = c.OrasClient(insecure=True).push(place, files=[file], manifest_config=con
 assert done.status_code == 201, done.text
 """
 CNCF = "application/vnd.cncf.model."
+METADATA = "org.cncf.model.file.metadata+json"
 
 
 def oras(folder: Path, code: str, *arguments: str | Path) -> str:
@@ -155,6 +156,30 @@ def test_ramalama_pulls_what_we_wrote(
         root = Path(engines("podman", "image", "mount", place).strip())
         assert sha256((root / "models/story.gguf").read_bytes()).hexdigest() == ours.weights
     tried(ramalama.version)
+
+
+def test_ramalama_without_podman_5_takes_no_modelpack_whatever_is_told_of_its_files(
+    ours: Ours, engines: Engines, secure: RegistryProcess, command_line: type[CommandLine], tmp_path: Path
+) -> None:
+    """What it misses first in ours is no reason to invent a time: with one it fails at the next step, of its own making."""
+    lading = command_line(tmp_path / "pusher", {"LADING_STORE": str(ours.store)})
+    lading("copy", "story:1-modelpack", f"oci-layout:{tmp_path / 'layout'}:1")
+    blobs = tmp_path / "layout/blobs/sha256"
+    manifest = json.loads((blobs / ours.digests["modelpack"].partition(":")[2]).read_bytes())
+    for layer in manifest["layers"]:
+        said = json.loads(layer["annotations"][METADATA])
+        layer["annotations"][METADATA] = json.dumps({**said, "mtime": "1970-01-01T00:00:00Z"})
+    raw = json.dumps(manifest).encode()
+    (blobs / Digest.of(raw).hex).write_bytes(raw)
+    index = json.loads((tmp_path / "layout/index.json").read_bytes())
+    index["manifests"][0] |= {"digest": Digest.of(raw), "size": len(raw)}
+    (tmp_path / "layout/index.json").write_text(json.dumps(index))
+    place = f"{secure.host}/timed/story:1"
+    lading("copy", f"oci-layout:{tmp_path / 'layout'}:1", place, more={"SSL_CERT_FILE": str(secure.ca_file)})
+    ramalama = RamaLama(engines.given(SSL_CERT_FILE=str(secure.ca_file)))
+    told = ramalama.told("--debug", "pull", "--tls-verify=false", f"oci://{place}")
+    assert "No active exception to reraise" in told
+    assert place not in ramalama("list", "--noheading")
 
 
 @rows(

@@ -16,10 +16,11 @@ import pytest
 from archives import files, member, pax, tar
 from sources import Memory, descriptor, ignore, manifest
 
+from lading import media
 from lading.digest import Digest
 from lading.errors import FormatError, IntegrityError, LadingError, NotFoundError, UsageError
 from lading.formats.archive import Kind, RangeCursor, file_head, read_entries
-from lading.manifest import Descriptor, Manifest
+from lading.manifest import Descriptor, Index, Manifest
 from lading.ranges import FileRanges
 from lading.reference import Archive as Reference
 from lading.transport.archive import open_archive, open_reference
@@ -28,11 +29,13 @@ from lading.transport.archive_writer import ArchiveTarget, FileSink, LayoutTar, 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from lading.manifest import Document
     from lading.transport.archive import Archive
 
 DATA = random.Random(8).randbytes(2_500_000)
 LAYER = b"a layer of an image" * 1000
 OTHER = b"another"
+LAYERS = "application/vnd.oci.image.layer.v1."
 LAYOUT = ("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
 
 
@@ -169,6 +172,55 @@ class TestWriting:
             archive.put_blob(descriptor(DATA), lie, ignore)
         with pytest.raises(LadingError, match="stays written"):
             archive.put_blob(descriptor(OTHER), Memory(OTHER), ignore)
+
+
+class TestListForDocker:
+    @staticmethod
+    def image(*layers: bytes, **more: Any) -> Manifest:
+        config = Descriptor.of(docker_config(*layers), media.OCI_CONFIG)
+        return Manifest.build(config, tuple(Descriptor.of(data, f"{LAYERS}tar") for data in layers), **more)
+
+    def listed(self, place: Path, **named: Document) -> Any:
+        """Return the list in an archive of documents; a name with `_` before it is none."""
+        with closing(LayoutTar(FileSink(place))) as target:
+            for document in named.values():
+                target.put_document(document, None)
+            for name, document in named.items():
+                if not name.startswith("_"):
+                    target.put_document(document, name)
+            target.finish()
+        found = subprocess.run(["tar", "-xOf", place, "manifest.json"], capture_output=True, check=False)
+        return json.loads(found.stdout) if found.returncode == 0 else None
+
+    def test_an_image_has_its_config_layers_and_names_in_it(self, place: Path) -> None:
+        first, second = self.image(OTHER, LAYER), self.image(LAYER)
+        names = {"team/story:1": first, "localhost:5000/a/b:c": second, "story": first}
+        assert self.listed(place, **names) == [
+            {
+                "Config": first.config.digest.path,
+                "RepoTags": ["team/story:1", "story:latest"],
+                "Layers": [blob(OTHER)[0], blob(LAYER)[0]],
+            },
+            {"Config": second.config.digest.path, "RepoTags": ["localhost:5000/a/b:c"], "Layers": [blob(LAYER)[0]]},
+        ]
+
+    def test_an_index_is_its_first_image(self, place: Path) -> None:
+        first, second, artifact = self.image(LAYER), self.image(OTHER), manifest(LAYER)
+        both = Index.build((artifact.descriptor, second.descriptor, first.descriptor))
+        (one,) = self.listed(place, _1=first, _2=artifact, _3=second, **{"story:1": both})
+        assert (one["Config"], one["RepoTags"]) == (second.config.digest.path, ["story:1"])
+
+    @pytest.mark.parametrize("name", ["hf:owner/Repo:Q4_K_M", "Upper:1", "a.b/c@sha256:" + "0" * 64, "url:x/y"])
+    def test_a_name_that_docker_cannot_have_is_left_out(self, place: Path, name: str) -> None:
+        (one,) = self.listed(place, **{name: self.image(LAYER)})
+        assert one["RepoTags"] is None
+
+    def test_a_name_that_docker_would_give_twice_is_given_once(self, place: Path) -> None:
+        first, second = self.listed(place, **{"story": self.image(LAYER), "story:latest": self.image(OTHER)})
+        assert (first["RepoTags"], second["RepoTags"]) == (["story:latest"], None)
+
+    def test_without_an_image_there_is_none(self, place: Path) -> None:
+        assert self.listed(place, **{"a:1": manifest(LAYER), "b:1": self.image(LAYER, artifact_type="x/y")}) is None
 
 
 class TestReading:

@@ -283,3 +283,19 @@ def test_a_monstrous_listing_is_chosen_from_in_no_time() -> None:
     choice = chosen([*names, "0/a.safetensors"])
     assert len(choice.weights) == 20_000
     assert choice.others == ("LICENSE",)
+
+
+@pytest.mark.parametrize(
+    ("templates", "expected"),
+    [
+        (["tool.jinja"], "tool.jinja"),
+        (["chat_template.jinja", "chat_template.json", "tool.jinja"], "chat_template.jinja"),
+        (["tool.jinja", "rag.jinja"], None),
+    ],
+)
+def test_of_several_templates_the_one_with_transformers_name_is_the_models(
+    templates: list[str], expected: str | None
+) -> None:
+    choice = chosen(["model.safetensors", "config.json", *templates])
+    assert set(templates) <= set(choice.others)
+    assert [name for name in choice.names if choice.role(name) is Role.TEMPLATE] == ([expected] if expected else [])

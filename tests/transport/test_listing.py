@@ -185,6 +185,22 @@ def test_a_large_file_is_known_before_its_first_byte_and_a_small_one_once_it_is_
         assert read(made.open(made.blob(file))) == data
 
 
+def test_of_small_files_only_so_many_bytes_are_handed_over(
+    source: Callable[..., ListedSource], hostile: Any, reply: Any
+) -> None:
+    bodies = {f"{number}.json": str(number).encode() * 1000 for number in range(9)}
+    for path, data in bodies.items():
+        hostile.on("GET", f"/{path}", reply(body=data))
+    made = source([ListedFile(path, len(data), None, git_sha1(data)) for path, data in bodies.items()])
+    kept: dict[str, bytes] = {}
+    made.settle(lambda file, data: kept.update({file.path: data}), room=2999)
+    assert kept == {path: bodies[path] for path in ("0.json", "1.json")}
+    assert made.unsettled == ()
+    for file in made.files:
+        assert made.digests[file.path] == Digest.of(bodies[file.path])
+        assert read(made.open(made.blob(file))) == bodies[file.path]
+
+
 def test_a_server_without_ranges_is_read_past_what_is_there(source: Callable[..., ListedSource]) -> None:
     made = source()
     blob = made.blob(made.files[0])

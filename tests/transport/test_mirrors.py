@@ -497,3 +497,14 @@ def test_skopeo_reads_the_same_content_by_the_same_file(
         assert done.returncode == 0, done.stderr
         assert Digest.of(done.stdout) == expected, (use, name)
         assert json.loads(site.lading("inspect", name, "--json").stdout)["digest"] == expected, (use, name)
+
+
+def test_rules_on_who_may_be_asked_hold_for_ollama_too(site: Site, start: Callable[..., RegistryProcess]) -> None:
+    outside = start(address="0.0.0.0").host.replace("localhost", own_address())
+    name = f"ollama://{outside}/team/story:1"
+    told = site.lading("pull", name, code=5, timeout=300).stderr
+    assert outside in told
+    site.configure(f'[[registry]]\nlocation = "{outside}"\ninsecure = true\n')
+    assert f"{outside} has no {name}" in site.lading("pull", name, code=3).stderr
+    site.configure(f'[[registry]]\nlocation = "{outside}"\nblocked = true\n')
+    assert f"{outside} is blocked by registries.conf" in site.lading("pull", name, code=9).stderr

@@ -107,7 +107,7 @@ def test_a_registry_that_loses_every_session_is_given_up(hostile: Any, reply: An
 
 
 def _one_request_only(chat: Registry, source: Any) -> int | None:
-    upload = Upload(chat, "chat", BLOB, source, _ignore, chunks=False)
+    upload = Upload(chat, BLOB, source, _ignore, chunks=False)
     return upload.run(None, chunk_size=None, tries=3)
 
 
@@ -291,7 +291,7 @@ def hasty() -> Iterator[Hasty]:
 def test_a_blob_refused_while_it_is_sent_is_said_to_be_too_large(hasty: Hasty, connect: Any, memory: Any) -> None:
     data = bytes(16 * 1024 * 1024)
     chat = connect(hasty.host, "chat")
-    upload = Upload(chat, "chat", Descriptor.of(data, "x/y"), memory(data), _ignore, chunks=False)
+    upload = Upload(chat, Descriptor.of(data, "x/y"), memory(data), _ignore, chunks=False)
     with pytest.raises(LadingError, match="too large") as caught:
         upload.run(None, chunk_size=None, tries=1)
     assert caught.value.exit_code == 1

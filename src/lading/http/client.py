@@ -74,6 +74,8 @@ class Client:
         self.bytes_read = 0
         self._pools: dict[tuple[str | None, str, bool], urllib3.PoolManager] = {}
         self._schemes: dict[tuple[str, bool], str] = {}
+        # Whose names were known once: there the network has gone, elsewhere it was never there, or the name is wrong.
+        self._answered: set[str] = set()
         self._lock = threading.Lock()
 
     def request(
@@ -219,7 +221,7 @@ class Client:
             try:
                 response = self._once(method, url, all_headers, body, verify=verify)
             except Trouble as trouble:
-                if not trouble.passing:
+                if not trouble.passing or (trouble.nameless and Origin.of(url).host not in self._answered):
                     raise trouble.error from trouble.__cause__
                 why = trouble.error.message
             else:
@@ -278,6 +280,7 @@ class Client:
         assert isinstance(raw, urllib3.HTTPResponse)  # noqa: S101 - urlopen is typed by its base class
         with self._lock:
             self.requests += 1
+            self._answered.add(origin.host)
         return Response(raw, method, url, self._count)
 
     def _count(self, size: int) -> None:

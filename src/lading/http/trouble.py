@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 class Trouble(Exception):  # noqa: N818 - never leaves this room; its `error` does
     """A request without an answer.
 
-    `passing`: it may succeed when tried again. `plain`: perhaps the other side speaks no TLS.
+    `passing`: it may succeed when tried again. `plain`: perhaps the other side speaks no TLS. `nameless`: nobody knows
+    the name of the host.
     """
 
-    def __init__(self, error: LadingError, *, passing: bool = True, plain: bool = False) -> None:
+    def __init__(
+        self, error: LadingError, *, passing: bool = True, plain: bool = False, nameless: bool = False
+    ) -> None:
         super().__init__(error.message)
+        self.nameless = nameless
         self.error = error
         self.passing = passing
         self.plain = plain
@@ -49,7 +53,7 @@ def explain(error: Exception, origin: Origin, proxy: str | None) -> Trouble:
         return _no_tls(host, chain)
     if among(exceptions.NameResolutionError):
         trouble = NetworkError(f"the name {origin.host} is not known", hint="check its spelling, and the network")
-        return Trouble(trouble)
+        return Trouble(trouble, nameless=True)
     if any(isinstance(one, OSError) and one.errno == errno.ECONNREFUSED for one in chain):
         trouble = NetworkError(f"nothing answers at {host} (connection refused)", hint="is the server running there?")
         return Trouble(trouble, passing=not origin.is_loopback)

@@ -53,8 +53,12 @@ def open_source(
         case refs.Ollama():
             from lading.transport.ollama import OllamaRegistry  # noqa: PLC0415 - as above
 
+            rules = config.registries()
+            same = refs.Oci(reference.host, f"{reference.namespace}/{reference.name}", reference.tag)
+            # Its manifests are no other registry's, so of registries.conf only who may be asked, and how, holds here.
+            origin = _origin(rules, rules.find(same), same)
             http, authorizer = _authorized(config, client)
-            return OllamaRegistry(reference, http, authorizer, insecure=insecure), reference.tag
+            return OllamaRegistry(reference, http, authorizer, insecure=insecure or origin.insecure), reference.tag
         case _:
             msg = f"{reference} is no artifact in a registry or layout"
             raise UsageError(msg, hint="a file is packed with `lading pack`, and can be run as it is")

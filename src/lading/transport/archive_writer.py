@@ -1,7 +1,7 @@
 """An OCI image layout as a tar, written from its first byte to its last: what `save` makes, and a Target for `push`.
 
 Owner, times, modes and order are fixed: the same models make the same bytes anywhere. The index comes last, since
-nobody knows the names before. Bodies begin at multiples of 4096, where the disk takes them without the page cache.
+nobody knows the names before; a docker that knows no layouts finds its images by a list beside it. Bodies begin at multiples of 4096, where the disk takes them without the page cache.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from lading import fs, media
 from lading.digest import VerifyingReader
 from lading.errors import LadingError, NotFoundError, UsageError
 from lading.formats.archive import END, file_head, folder_head, padding
-from lading.manifest import encode
+from lading.manifest import Manifest, encode
 from lading.store.stream import LastingStream
+from lading.transport.docker_archive import LIST, docker_list, is_image
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
     from lading.content import ByteReader, Progress, Source
+    from lading.digest import Digest
     from lading.manifest import Descriptor, Document
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -117,7 +119,8 @@ class LayoutTar:
         self._held: set[str] = set()
         self._folders: frozenset[str] = frozenset()
         self._small = memoryview(mmap.mmap(-1, _BLOCK))
-        self._names: dict[str, Descriptor] = {}
+        self._named: dict[str, Document] = {}
+        self._images: dict[Digest, Manifest] = {}
         self._writing = threading.Lock()
 
     @property
@@ -145,17 +148,22 @@ class LayoutTar:
         with self._writing:
             if document.digest.path not in self._held:
                 self._put(document.digest.path, document.raw)
+            if isinstance(document, Manifest) and is_image(document):
+                self._images[document.digest] = document
             if tag is not None:
-                self._names[tag] = document.descriptor
+                self._named[tag] = document
 
     def finish(self) -> None:
-        """Write the index and the end, and commit the archive."""
+        """Write the list of images, the index and the end, and commit the archive."""
         entries = [
-            msgspec.Raw(encode(msgspec.structs.replace(descriptor, annotations={media.REF_NAME: name})))
-            for name, descriptor in self._names.items()
+            msgspec.Raw(encode(msgspec.structs.replace(document.descriptor, annotations={media.REF_NAME: name})))
+            for name, document in self._named.items()
         ]
         index = {"schemaVersion": 2, "mediaType": media.OCI_INDEX, "manifests": entries}
+        images = docker_list(self._named, self._images)
         with self._writing:
+            if images:
+                self._put(LIST, images)
             self._put("index.json", msgspec.json.encode(index))
             self._write(END)
             self._sink.commit()

@@ -3,7 +3,8 @@
     a quantization   the files whose own label is exactly that, in any case: `f16` is no `bf16`, and
                      `UD-Q4_K_XL` no `Q4_K_XL`. A split set comes whole and in order.
     a file's name    that file, with the rest of its set.
-    nothing          Q4_K_M, else the first of `PREFERENCE` that is there, and the choice says so.
+    nothing          Q4_K_M, else the first of `PREFERENCE` that is there, and the choice says so. That is for where
+                     nobody knows the machine: `api` names the one that fits best.
 
 With GGUF weights come the projector of a model that sees (F16 where there are several), the licence and the model
 card. Importance matrices, adapters, drafters and MTP heads are never taken for the model. A repository without
@@ -13,12 +14,13 @@ GGUF is taken whole as safetensors, with what its tokenizer and configuration ne
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lading.errors import FormatError, NotFoundError, UsageError
 from lading.formats.shards import shard_of, shard_sets
-from lading.model import Role, role_of
+from lading.model import Role, chat_templates, role_of
 from lading.text import clean
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ _COPIES = "consolidated"
 _MMPROJ = "mmproj"
 _FOREIGN = (".bin", ".pth", ".pt", ".ckpt", ".onnx", ".h5", ".msgpack", ".tflite", ".ot", ".mlmodel", ".pdparams")
 _KEPT = frozenset({Role.TOKENIZER, Role.CONFIG, Role.TEMPLATE, Role.LICENCE})
+_TEMPLATE = "chat_template.jinja"
 _NAMED = 12
 _LONGEST = 1024  # what may be the name of a file in a model
 
@@ -78,7 +81,16 @@ class Choice:
         if name in self.weights:
             guess = role_of(name)
             return guess if guess is Role.ADAPTER else Role.WEIGHTS
-        return Role.PROJECTOR if name == self.projector else role_of(name)
+        if name == self.projector:
+            return Role.PROJECTOR
+        role = role_of(name)
+        return Role.CONFIG if role is Role.TEMPLATE and name != self._template else role
+
+    @property
+    def _template(self) -> str | None:
+        """The chat template; None where several could be it, for then the one inside the weights, or none, is."""
+        found = chat_templates(name for name in self.others if role_of(name) is Role.TEMPLATE)
+        return found[0] if len(found) == 1 else next((name for name in found if name == _TEMPLATE), None)
 
 
 def choose(names: Iterable[str], select: str | None, source: str) -> Choice:
@@ -108,6 +120,21 @@ def choose(names: Iterable[str], select: str | None, source: str) -> Choice:
         msg = f"{source} holds {what}"
         raise NotFoundError(msg, hint=_contents(every))
     return _folder(tensors, every)
+
+
+def every(names: Iterable[str], source: str) -> tuple[Choice, ...]:
+    """Return each model that a repository's files make, one for each GGUF file or split set; without these, the one of safetensors.
+
+    Split sets that lack parts are left out. Raises NotFoundError as `choose` does.
+    """
+    known = sorted({name for name in names if len(name) <= _LONGEST})
+    own = _words(source)
+    models = [name for name in known if name.lower().endswith(".gguf") and _is_model(name, own)]
+    found = []
+    for files in _sets(models).values():
+        with suppress(FormatError):
+            found.append(_with_company(shard_sets(files)[0], known, ()))
+    return tuple(found) or (choose(known, None, source),)
 
 
 def label(name: str) -> str:

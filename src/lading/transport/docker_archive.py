@@ -2,6 +2,7 @@
 
 `manifest.json` names the images: a config, names, and layers by path. The config says what each layer hashes to, so the
 OCI manifest that such an image stands for follows without reading a layer. Model Runner writes an OCI manifest there.
+Beside a layout that lading writes stands such a list of its images, by which a docker of before layouts loads them.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING, TypeVar
 import msgspec
 
 from lading import media
+from lading import reference as refs
 from lading.digest import Digest
-from lading.errors import FormatError
+from lading.errors import FormatError, UsageError
 from lading.formats.archive import Compression, Entry, Kind
-from lading.manifest import MAX_DOCUMENT, Descriptor, Manifest, parse_document
+from lading.manifest import MAX_DOCUMENT, Descriptor, Index, Manifest, parse_document
 from lading.text import clean
 from lading.transport.archive_contents import (
     HEAD,
@@ -30,7 +32,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from lading.content import RangeReader
+    from lading.manifest import Document
 
+LIST = "manifest.json"
+"""The name of the list of images."""
+
+_CONFIGS = (media.OCI_CONFIG, "application/vnd.docker.container.image.v1+json")
+_LAYERS = ("application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs.")
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 _MALFORMED = "the archive is damaged or malformed"
 _MAX_IMAGES = 1000
@@ -57,13 +65,13 @@ def docker_contents(file: RangeReader, entries: Mapping[str, Entry], name: str) 
     Older versions of docker write a layer that two images share once, and links to it. None is followed: a layer is
     known by what it hashes to.
     """
-    raw = read_entry(file, _found(entries, "manifest.json", name), MAX_DOCUMENT)
+    raw = read_entry(file, _found(entries, LIST, name), MAX_DOCUMENT)
     if raw.lstrip()[:1] == b"{":
-        document = parse_document(raw, name=f"{name}, manifest.json")
+        document = parse_document(raw, name=f"{name}, {LIST}")
         return Contents(
             "docker", (Root(None, document.descriptor),), blobs_by_digest(entries), {document.digest: document}
         )
-    images = _decode(raw, tuple[_Image, ...], f"{name}, manifest.json")
+    images = _decode(raw, tuple[_Image, ...], f"{name}, {LIST}")
     if len(images) > _MAX_IMAGES:
         msg = f"{name} has {len(images):,} images"
         raise FormatError(msg, hint=f"{_MAX_IMAGES:,} are the most that are read")
@@ -91,6 +99,53 @@ def docker_contents(file: RangeReader, entries: Mapping[str, Entry], name: str) 
     return Contents("docker", tuple(roots), blobs, dict(implied))
 
 
+def is_image(document: Document) -> bool:
+    """Say whether a document is the manifest of a container image."""
+    return (
+        isinstance(document, Manifest)
+        and document.config.media_type in _CONFIGS
+        and document.artifact_type is None
+        and all(blob.media_type.startswith(_LAYERS) for blob in document.layers)
+    )
+
+
+def docker_list(named: Mapping[str, Document], images: Mapping[Digest, Manifest]) -> bytes | None:
+    """Return the list of the images among documents with names; None where there is none.
+
+    `images` are those that an index may name. The list knows no platforms: an index is its first image, since the files
+    of a model are the same in all. A name that docker cannot have is left out, and its image in the list without it.
+    """
+    listed: dict[Digest, tuple[Manifest, list[str]]] = {}
+    given: set[str] = set()
+    for name, document in named.items():
+        inner = document.manifests if isinstance(document, Index) else (document.descriptor,)
+        image = next((images[entry.digest] for entry in inner if entry.digest in images), None)
+        if image is not None:
+            _image, tags = listed.setdefault(image.digest, (image, []))
+            tag = _docker_name(name)
+            if tag and tag not in given:
+                given.add(tag)
+                tags.append(tag)
+    made = [
+        _Image(image.config.digest.path, tuple(blob.digest.path for blob in image.layers), tuple(tags) or None)
+        for image, tags in listed.values()
+    ]
+    return msgspec.json.encode(made) if made else None
+
+
+def _docker_name(name: str) -> str | None:
+    """Return a name as docker writes it, with a tag; None for one that is none to docker."""
+    try:
+        reference = refs.parse(name)
+        bare = not isinstance(reference, refs.Oci)
+        reference = refs.parse(f"oci://localhost/{name}") if bare else reference
+    except UsageError:
+        return None
+    if not isinstance(reference, refs.Oci) or reference.digest:
+        return None
+    return str(reference).removeprefix("localhost/") if bare else str(reference)
+
+
 def _found(entries: Mapping[str, Entry], path: str, name: str) -> Entry:
     entry = entries.get(path.removeprefix("./"))
     if entry is None or entry.kind is not Kind.FILE:
@@ -112,7 +167,7 @@ def _diff_ids(config: bytes, image: _Image, name: str) -> tuple[Digest, ...]:
     thing = f"{name}, {clean(image.config)}"
     said = tuple(Digest(text) for text in _decode(config, _Config, thing).rootfs.diff_ids)
     if len(said) != len(image.layers):
-        msg = f"{thing} tells of {len(said)} layers, and manifest.json of {len(image.layers)}"
+        msg = f"{thing} tells of {len(said)} layers, and {LIST} of {len(image.layers)}"
         raise FormatError(msg, hint=_MALFORMED)
     return said
 

@@ -25,7 +25,7 @@ from lading.store.views import folded, safe_parts
 from lading.text import clean
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from lading.content import ByteReader, RangeReader
     from lading.http import Client, Response
@@ -198,19 +198,20 @@ class ListedSource:
         """The files whose sha256 is not known yet."""
         return tuple(file for file in self.files if file.path not in self.digests)
 
-    def settle(self, keep: Callable[[ListedFile, bytes], None]) -> None:
+    def settle(self, keep: Callable[[ListedFile, bytes], None], *, room: int | None = None) -> None:
         """Read the small files whose sha256 is not known, verified, and hand each to `keep`, in order.
 
-        `keep` is called by this thread; a few files are read at a time. Raises IntegrityError, naming the file.
+        `keep` is called by this thread; a few files are read at a time, of `MAX_SMALL` bytes together at most. With
+        `room` it gets no more bytes than that in all; other files come once more when they are opened. Raises
+        IntegrityError, naming the file.
         """
-        waiting = self.unsettled
-        if not waiting:
-            return
+        left = room
         with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
-            for start in range(0, len(waiting), _PARALLEL):
-                few = waiting[start : start + _PARALLEL]
+            for few in _batches(self.unsettled):
                 for file, data in zip(few, pool.map(self._read, few), strict=True):
-                    keep(file, data)
+                    if left is None or file.size <= left:
+                        keep(file, data)
+                        left = None if left is None else left - file.size
                     self.digests[file.path] = Digest.of(data)
 
     def blob(self, file: ListedFile) -> Descriptor:
@@ -284,6 +285,17 @@ class ListedSource:
                 ) from error
         check_small(file, data)
         return data
+
+
+def _batches(files: Iterable[ListedFile]) -> Iterator[list[ListedFile]]:
+    few: list[ListedFile] = []
+    for file in files:
+        if len(few) == _PARALLEL or sum(one.size for one in few) + file.size > MAX_SMALL:
+            yield few
+            few = []
+        few.append(file)
+    if few:
+        yield few
 
 
 def check_small(file: ListedFile, data: bytes) -> None:

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lading import fs
+from lading.digest import Digest
 from lading.errors import FormatError, NotFoundError
 from lading.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from lading.reference import Layout
 
 _WORK = ".lading"
@@ -44,10 +47,30 @@ def only_tag(layout: Store, reference: Layout) -> str:
 
 
 def tidy(layout: Store) -> None:
-    """Remove what writing needed beside the layout's own files, when nobody else uses it."""
+    """Remove what writing needed beside the layout's own files, when nobody else uses it.
+
+    What a killed writer left of a blob stays as long as another one could take it up.
+    """
     if layout.work != layout.root and layout.work.is_dir():
         with fs.Lock(layout.gate, "the layout"):
             busy = any(fs.read_if_locked(lease) is not None for lease in layout.leases.glob("*.lease"))
-            left = any((layout.work / "ingest").iterdir())
-            if not busy and not left:
+            for part in tuple(_parts(layout)):
+                if not _can_go_on(part.name):
+                    fs.remove_if_idle(part)
+            if not busy and not any(_parts(layout)):
                 fs.remove_tree(layout.work)
+
+
+def _parts(layout: Store) -> Iterator[Path]:
+    # Who was killed at making or removing the folders left some of them.
+    folder = layout.work / "ingest"
+    return folder.iterdir() if folder.is_dir() else iter(())
+
+
+def _can_go_on(part: str) -> bool:
+    """Say whether a part is named by the digest of the blob that it is to become."""
+    try:
+        Digest(part.replace("-", ":", 1))
+    except FormatError:
+        return False
+    return True

@@ -7,20 +7,21 @@ index under the tag `<algorithm>-<hex>` of the subject ("Referrers Tag Schema").
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from lading import media
 from lading.errors import FormatError, LadingError, NetworkError
 from lading.manifest import MAX_DOCUMENT, Descriptor, Index, Manifest, encode, parse_document
+from lading.transport.repository import PUSH
 from lading.transport.tags import next_page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from lading.digest import Digest
-    from lading.http import Payload, Response
     from lading.manifest import Document
+    from lading.transport.repository import Repository
 
 _OK, _CREATED = 200, 201
 _BAD_REQUEST, _NOT_FOUND, _CHANGED_MEANWHILE = 400, 404, 412
@@ -33,28 +34,6 @@ _ALGORITHM_LENGTH, _HEX_LENGTH = 32, 64
 _ACCEPT = {"Accept": media.OCI_INDEX}
 
 _Entry = dict[str, Any]
-
-
-class Repository(Protocol):
-    """What is needed of a repository: requests with credentials, and its words for a refusal."""
-
-    host: str
-    repository: str
-
-    def send(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        body: bytes | Payload | None = None,
-        again: bool = False,
-        actions: str = "pull,push",
-    ) -> Response:
-        """Send a request with the right to do `actions`."""
-
-    def refused(self, response: Response, subject: str = "") -> LadingError:
-        """Return the error that an answer means."""
 
 
 class Referrers:
@@ -91,7 +70,7 @@ class Referrers:
             url += f"?artifactType={quote(artifact_type, safe='')}"
         found: list[Descriptor] = []
         for page in range(_MAX_PAGES):
-            with self._at.send("GET", url, headers=_ACCEPT, actions="pull") as response:
+            with self._at.send("GET", url, headers=_ACCEPT) as response:
                 if not page and (response.status in _NO_API or (response.status == _OK and response.is_page)):
                     return None
                 if response.status != _OK:
@@ -106,7 +85,7 @@ class Referrers:
 
     def _kept(self, subject: Digest) -> tuple[tuple[Descriptor, ...], bytes | None, str | None]:
         """Return what the index under the subject's tag lists, its bytes and its ETag; nothing where there is none."""
-        with self._at.send("GET", self._list_path(subject), headers=_ACCEPT, actions="pull") as response:
+        with self._at.send("GET", self._list_path(subject), headers=_ACCEPT) as response:
             if response.status == _NOT_FOUND:
                 return (), None, None
             if response.status != _OK:
@@ -143,7 +122,9 @@ class Referrers:
     def _put(self, subject: Digest, tree: _Entry, tag: str | None) -> int:
         headers = {"Content-Type": media.OCI_INDEX, **({"If-Match": tag} if tag else {})}
         body = json.dumps(tree, separators=(",", ":"), ensure_ascii=False).encode()
-        with self._at.send("PUT", self._list_path(subject), headers=headers, body=body, again=True) as response:
+        with self._at.send(
+            "PUT", self._list_path(subject), headers=headers, body=body, again=True, actions=PUSH
+        ) as response:
             if response.status not in (_CREATED, _BAD_REQUEST, _CHANGED_MEANWHILE):
                 raise self._at.refused(response, f"the list of what refers to {subject.short}")
             return response.status
@@ -151,7 +132,7 @@ class Referrers:
     def _exists(self, digest: str) -> bool:
         accept = {"Accept": ", ".join(media.MANIFEST_TYPES)}
         path = f"/v2/{self._at.repository}/manifests/{digest}"
-        with self._at.send("HEAD", path, headers=accept, actions="pull") as response:
+        with self._at.send("HEAD", path, headers=accept) as response:
             return response.status != _NOT_FOUND
 
     def _list_path(self, subject: Digest) -> str:

@@ -1,4 +1,4 @@
-"""Tag listings of a registry (distribution-spec, "Listing Tags")."""
+"""Tag listings of a registry (distribution-spec, "Listing Tags"), and how some tags are told."""
 
 from __future__ import annotations
 
@@ -7,21 +7,44 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from lading.errors import FormatError
+from lading.errors import FormatError, NetworkError, NotFoundError
 from lading.http import join
 from lading.reference import is_registry_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from lading.transport.repository import Repository
 
 _NEXT = re.compile(r'<([^<>]*)>\s*(?:;[^,<]*?)?;\s*rel\s*=\s*"?next"?\s*(?:[;,]|$)', re.IGNORECASE)
 _PARTS = re.compile(r"[0-9]+|[^0-9]+")
 _WIDEST = 128
 _NAMED = 3
+_NOT_FOUND = 404
+_MAX_LISTING = 4 * 1024 * 1024
+_MAX_PAGES = 200
 
 
 class _Listing(msgspec.Struct, frozen=True):
     tags: list[str] | None = None
+
+
+def tag_pages(at: Repository) -> Iterator[list[str]]:
+    """Yield a repository's tags page by page, in the registry's order; raises NotFoundError without such a repository."""
+    url = f"/v2/{at.repository}/tags/list?n=1000"
+    for _page in range(_MAX_PAGES):
+        with at.send("GET", url) as response:
+            if response.status == _NOT_FOUND:
+                msg = f"{at.host} has no repository `{at.repository}`"
+                raise NotFoundError(msg, hint="check its spelling; the registry does not tell what else it has")
+            at.expect_data(response)
+            yield read_page(response.read(_MAX_LISTING), at.host)
+            following = next_page(response.all("Link"), response.url)
+        if following is None:
+            return
+        url = following
+    msg = f"{at.host} lists tags of `{at.repository}` without end"
+    raise NetworkError(msg)
 
 
 def read_page(raw: bytes, host: str) -> list[str]:

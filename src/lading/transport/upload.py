@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Self
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -14,14 +14,16 @@ from lading.errors import IntegrityError, LadingError, NetworkError
 from lading.http import join
 from lading.http.patience import RETRIED, asked_wait
 from lading.transport.pieces import Feed, Piece
+from lading.transport.repository import PUSH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from lading.content import Progress, Source
     from lading.digest import Digest
-    from lading.http import Payload, Response
+    from lading.http import Response
     from lading.manifest import Descriptor
+    from lading.transport.repository import Repository
 
 # What is tried after a 413, in bytes: below Cloudflare's 100 MB, a usual proxy's 10 MB, nginx's 1 MiB.
 _SMALLER = (64 * 1024 * 1024, 8 * 1024 * 1024, 1024 * 1024)
@@ -33,26 +35,6 @@ _NO_CHUNKS = (400, 405, 501)
 _RANGE = re.compile(r"(?:bytes=)?0-(\d{1,18})", re.ASCII)
 
 
-class Sender(Protocol):
-    """What an upload needs of its registry: requests with the right to push, and pauses."""
-
-    host: str
-
-    def send(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        body: bytes | Payload | None = None,
-        again: bool = False,
-    ) -> Response:
-        """Send a request with credentials and return the answer."""
-
-    def pause(self, failed: int, why: str, asked: float | None = None) -> None:
-        """Wait after the `failed`-th failure in a row, or the seconds that the registry `asked` for."""
-
-
 @dataclass(frozen=True, slots=True)
 class Session:
     """An upload that a registry has opened: where to send to, and the least length of a chunk."""
@@ -62,7 +44,7 @@ class Session:
 
     @classmethod
     def of(cls, response: Response, least: int = 0) -> Self:
-        """Read the session's next address from an answer; `Sender.send` refuses one beyond the registry's origin."""
+        """Read the session's next address from an answer; `Repository.send` refuses one beyond the registry's origin."""
         location = response.headers.get("Location")
         if not location:
             msg = f"{response.host} opened an upload but says not where"
@@ -109,8 +91,7 @@ class Upload:
 
     def __init__(
         self,
-        sender: Sender,
-        repository: str,
+        repository: Repository,
         blob: Descriptor,
         source: Source,
         progress: Progress,
@@ -121,8 +102,7 @@ class Upload:
         self._chunks = chunks
         self._finish = finish
         self._told = 0
-        self._sender = sender
-        self._repository = repository
+        self._at = repository
         self._blob = blob
         self._source = source
         self._hear = progress
@@ -159,7 +139,7 @@ class Upload:
                     failed += 1
                     if failed >= tries:
                         raise NetworkError(error.message, hint=error.hint) from error
-                    self._sender.pause(failed, error.message, _asked(error))
+                    self._at.pause(failed, error.message, _asked(error))
                 else:
                     return chunk_size
         finally:
@@ -173,10 +153,12 @@ class Upload:
         # A registry must hash with what it is told from the first byte on; sha256 goes without saying.
         algorithm = self._blob.digest.algorithm
         query = "" if algorithm == "sha256" else f"?digest-algorithm={algorithm}"
-        path = f"/v2/{self._repository}/blobs/uploads/{query}"
-        with self._sender.send("POST", path, body=b"", headers={"Content-Length": "0"}, again=True) as response:
+        path = f"/v2/{self._at.repository}/blobs/uploads/{query}"
+        with self._at.send(
+            "POST", path, body=b"", headers={"Content-Length": "0"}, again=True, actions=PUSH
+        ) as response:
             if response.status != _ACCEPTED:
-                subject = f"an upload to `{self._repository}`"
+                subject = f"an upload to `{self._at.repository}`"
                 raise response.failure(subject)
             return Session.of(response)
 
@@ -184,7 +166,9 @@ class Upload:
         piece = Piece(self._feed, 0, self._blob.size, self._progress)
         headers = {"Content-Type": "application/octet-stream"}
         try:
-            with self._sender.send("PUT", session.closing(self._blob), headers=headers, body=piece) as response:
+            with self._at.send(
+                "PUT", session.closing(self._blob), headers=headers, body=piece, actions=PUSH
+            ) as response:
                 self._check_end(response)
         except NetworkError as error:
             if not self._chunks or isinstance(error, _BusyError):
@@ -212,7 +196,7 @@ class Upload:
                 failed += 1
                 if failed >= tries:
                     raise
-                self._sender.pause(failed, error.message, _asked(error))
+                self._at.pause(failed, error.message, _asked(error))
                 try:
                     session, reached = self._ask(session)
                 except _LostError:
@@ -224,13 +208,13 @@ class Upload:
         if self._finish is not None:
             # Nothing is there yet: bytes that prove wrong now never were.
             self._blob = msgspec.structs.replace(self._blob, digest=self._finish())
-        with self._sender.send("PUT", session.closing(self._blob), body=b"", again=True) as response:
+        with self._at.send("PUT", session.closing(self._blob), body=b"", again=True, actions=PUSH) as response:
             self._check_end(response)
 
     def _send_chunk(self, session: Session, done: int, size: int) -> tuple[Session, int]:
         headers = {"Content-Type": "application/octet-stream", "Content-Range": f"{done}-{done + size - 1}"}
         piece = Piece(self._feed, done, size, self._progress)
-        with self._sender.send("PATCH", session.url, headers=headers, body=piece) as response:
+        with self._at.send("PATCH", session.url, headers=headers, body=piece, actions=PUSH) as response:
             if response.status == _BAD_RANGE:
                 msg = f"{response.host} has another part of {self._name} than was sent"
                 raise NetworkError(msg)
@@ -243,7 +227,7 @@ class Upload:
 
     def _ask(self, session: Session) -> tuple[Session, int]:
         # distribution-spec, "Pushing a blob in chunks": GET on the session tells how far it got.
-        with self._sender.send("GET", session.url) as response:
+        with self._at.send("GET", session.url, actions=PUSH) as response:
             if response.status in (_UNAUTHORIZED, _FORBIDDEN):
                 raise self._refused(response)
             if response.status != _NO_CONTENT:

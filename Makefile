@@ -5,18 +5,19 @@ PYTHON ?= python3
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 TESTS ?= tests
 RUNS ?= 10000
+FUZZ_SECONDS ?= 60
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet --quiet
 PIP_VERSION := 26.3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format docs reference bench performance soak setup system constraints clean
+.PHONY: help demo test lint format docs reference bench performance soak fuzz setup system constraints clean
 
 help: ## Show what there is to make
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: .venv/.demo ## Pack, push, remove, pull, inspect and ask the example model
+demo: .venv/.demo ## Build, push, remove, pull, inspect and ask the example model
 	@$(BIN)/python scripts/demo.py
 
 test: system setup ## Run every test, after installing what they need
@@ -49,6 +50,9 @@ performance: setup ## Write docs/performance.md from what the last make bench me
 soak: system setup ## Break 10,000 commands by faults of the network and by kills; RUNS=n for another number
 	@$(BIN)/python scripts/soak.py --runs $(RUNS)
 
+fuzz: .venv/.fuzz ## Look for recipes that break their readers; FUZZ_SECONDS=n for longer than 60
+	@$(BIN)/python scripts/fuzz.py --seconds $(FUZZ_SECONDS)
+
 setup: .venv/.setup ## Make the virtual environment with all tools
 
 system: ## Install the programs that the tests talk to (as root, on Debian)
@@ -68,11 +72,16 @@ clean: ## Remove what the other targets made
 	@touch $@
 
 .venv/.demo: .venv/.pip pyproject.toml constraints.txt
-	@echo "installing lading with its embedded runtime"
-	@$(PIP) install --constraint constraints.txt --editable '.[llama]'
+	@echo "installing lading with its embedded runtime and what quantizes"
+	@$(PIP) install --constraint constraints.txt --editable '.[llama,quantize]'
 	@touch $@
 
 .venv/.setup: .venv/.demo
 	@echo "installing the tools for tests, lint and docs"
 	@$(PIP) install --constraint constraints.txt --editable '.[llama,quantize]' --group lint --group test --group docs
+	@touch $@
+
+.venv/.fuzz: .venv/.setup
+	@echo "installing the fuzzer (35 MB)"
+	@$(PIP) install --only-binary :all: --group fuzz
 	@touch $@

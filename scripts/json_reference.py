@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from lading.api import _info, documents
+from lading.api import _fit_document, _info, documents
 from lading.server import ServerRecord
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "reference"
@@ -37,8 +37,10 @@ DOCUMENTS: dict[str, Any] = {
     "save": documents.SaveDocument,
     "load": tuple[documents.PullDocument, ...],
     "pack": documents.PackDocument,
+    "build": documents.BuildDocument,
     "list": tuple[documents.ModelDocument, ...],
     "inspect": documents.ModelDocument,
+    "fit": _fit_document.FitDocument,
     "lint": documents.LintDocument,
     "prune": documents.PruneDocument,
     "verify": documents.VerifyDocument,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 STORYTELLER = ROOT / "examples/storyteller/storyteller-f16.gguf"
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # As a shell begins what runs in the background, and children inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -53,6 +58,9 @@ class CommandLine:
             "LADING_STATE": str(self.folder / "state"),
             "LANG": "C.UTF-8",
             "COLUMNS": "100",
+            # What fits must not depend on what else runs here.
+            "LADING_MEMORY": "8GiB",
+            "LADING_DEVICES": "none",
             "PYTHONUNBUFFERED": "1",
             "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
             **self.environment,

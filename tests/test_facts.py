@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +13,14 @@ from lading.errors import FormatError
 from lading.facts import HeaderFile, read_facts, role_in_header, safetensors_facts
 from lading.formats.gguf import read_header
 from lading.model import ModelFacts, Role, role_of
+from lading.outline import read_outline
 from lading.ranges import BytesRanges
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 STORYTELLER = Path(__file__).parents[1] / "examples" / "storyteller"
-SAID = {"metadata", "settings", "annotations"}
+SAID = {"metadata", "settings", "command", "annotations", "outline"}
 TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ message['content'] | trim }}"
     "{% if not loop.last %}{{ ' ' }}{% endif %}{% endfor %}"
@@ -186,7 +188,8 @@ class TestGguf:
 class TestSafetensors:
     def test_the_storyteller(self) -> None:
         facts = facts_of(storyteller("model.safetensors", "config.json", "tokenizer_config.json", "tokenizer.json"))
-        assert facts == ModelFacts(
+        assert read_outline(facts.outline).data_size == 2 * 1_443_584
+        assert replace(facts, outline="") == ModelFacts(
             format="safetensors",
             architecture="llama",
             parameters=1_443_584,

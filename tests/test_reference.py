@@ -380,3 +380,17 @@ def test_a_reference_can_be_pinned() -> None:
 def test_tags_follow_the_grammar_of_their_place(name: str, registry: bool, store: bool) -> None:  # noqa: FBT001 - a table
     assert is_registry_tag(name) is registry
     assert is_tag_name(name) is store
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("hf://a/b@main:Q4_K_M", "hf://a/b:Q4_K_M@main"),
+        ("ms://a/b@v1:deep/x.gguf", "ms://a/b:deep/x.gguf@v1"),
+    ],
+)
+def test_a_revision_before_the_quantization_is_refused_with_the_right_order(text: str, right: str) -> None:
+    with pytest.raises(UsageError, match="is no reference") as caught:
+        parse(text)
+    assert caught.value.hint == f"the revision comes last: {right}"
+    parse(right)

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from lading import ui
-from lading.events import Advanced, Finished, Noted, Skipped, Started
+from lading.events import Advanced, Finished, Noted, Skipped, Started, StepBegan, StepEnded
 
 MB = 1_000_000
 
@@ -64,6 +64,33 @@ def test_plain_lines_name_each_file_once_when_it_is_done() -> None:
         "  licence   LICENSE  11.3 kB  present",
         "warning: trying again",
     ]
+
+
+def test_a_step_is_told_when_it_is_done_with_its_seconds_or_that_it_was_cached() -> None:
+    stream = io.StringIO()
+    with ui.reporter("plain", stream, quiet=False) as reporter:
+        reporter.emit(StepBegan("f16 1/2", "CONVERT . f16.gguf"))
+        assert not stream.getvalue()
+        reporter.emit(StepEnded("f16 1/2", "CONVERT . f16.gguf", 4.21, cached=False))
+        reporter.emit(StepEnded("2/2", "COPY " + "x" * 100 + " /", 0.0, cached=True))
+    assert stream.getvalue().splitlines() == [
+        "  [f16 1/2] CONVERT . f16.gguf  4.2 s",
+        f"  [2/2] COPY {'x' * 66}…  cached",
+    ]
+
+
+def test_the_bars_of_a_step_make_room_for_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    bars = ui.Bars(stream)
+    bars.emit(StepBegan("1/1", "QUANTIZE a b"))
+    bars.emit(Started("b", "quantize", "b.gguf", 100))
+    bars.emit(Finished("b"))
+    assert len(bars._progress.tasks) == 1
+    bars.emit(StepEnded("1/1", "QUANTIZE a b", 1.0, cached=False, keys=("b",)))
+    assert len(bars._progress.tasks) == 0
+    bars.close()
+    assert "[1/1] QUANTIZE a b  1.0 s" in stream.getvalue()
 
 
 def test_quiet_leaves_warnings_only() -> None:

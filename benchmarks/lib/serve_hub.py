@@ -1,4 +1,4 @@
-"""Serves the tests' hub with one repository until it is told to end: serve_hub.py OWNER/NAME FILE. Prints its host."""
+"""Serves the tests' hub with one repository until it is told to end: serve_hub.py OWNER/NAME DELAY FILE... Prints its host."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from hub import LoopbackHub
 
 def main() -> None:
     """Serve."""
-    repository, file = sys.argv[1], Path(sys.argv[2])
+    repository, delay, *files = sys.argv[1:]
     hub = LoopbackHub()
-    found = hub.add(repository, {file.name: file})
+    found = hub.add(repository, {Path(file).name: Path(file) for file in files})
     # Hashed once, now, not within what is measured.
-    assert all(content.sha256 for files in found.commits.values() for content in files.values())
+    assert all(content.sha256 for held in found.commits.values() for content in held.values())
+    hub.delay = float(delay)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     print(hub.host, flush=True)
     signal.pause()

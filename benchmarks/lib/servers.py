@@ -63,10 +63,10 @@ def registry(folder: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def hub(repository: str, file: Path) -> Iterator[Server]:
-    """Run the tests' hub with a repository of one file."""
+def hub(repository: str, *files: Path, delay: float = 0.0) -> Iterator[Server]:
+    """Run the tests' hub with a repository of these files; each answer waits for `delay` seconds."""
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "benchmarks/lib/serve_hub.py"), repository, str(file)],
+        [sys.executable, str(ROOT / "benchmarks/lib/serve_hub.py"), repository, str(delay), *map(str, files)],
         env={**os.environ, "PYTHONPATH": str(ROOT / "tests/support")},
         stdout=subprocess.PIPE,
         text=True,

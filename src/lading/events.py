@@ -51,7 +51,26 @@ class Noted:
     warning: bool = False
 
 
-Event = Started | Advanced | Finished | Skipped | Noted
+@dataclass(frozen=True, slots=True)
+class StepBegan:
+    """A step of a recipe is at work: `key` is its stage and number (`f16 2/3`), `text` the instruction."""
+
+    key: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepEnded:
+    """A step is done, after `seconds`; `cached` says that nothing had to be done. `keys` are of the items it worked on."""
+
+    key: str
+    text: str
+    seconds: float
+    cached: bool
+    keys: tuple[str, ...] = ()
+
+
+Event = Started | Advanced | Finished | Skipped | Noted | StepBegan | StepEnded
 
 
 class Reporter(Protocol):

@@ -26,6 +26,7 @@ FILE_TYPE_UNTESTED = "org.cncf.model.file.mediatype.untested"
 SOURCE = "io.lading.source"
 REFERENCE = "io.lading.reference"
 PULLED = "io.lading.pulled"
+PACKED = "io.lading.packed"
 
 FORM = "io.lading.form"
 """On an entry of an index that holds one model in several formats: which of them the entry is."""

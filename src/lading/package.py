@@ -20,7 +20,7 @@ from lading.formats import gguf, safetensors
 from lading.formats.safetensors_index import read_index
 from lading.formats.shards import shard_of, shard_sets
 from lading.manifest import Descriptor
-from lading.model import Model, Part, Role, check_names, role_of
+from lading.model import Model, Part, Role, chat_templates, check_names, role_of
 from lading.ranges import FileRanges
 from lading.store.views import folded
 from lading.text import clean
@@ -46,7 +46,6 @@ MAX_TEMPLATE = 1024 * 1024
 
 _BLOB = "application/octet-stream"
 _GGUF = b"GGUF"
-_FURTHER = "additional_chat_templates"
 _INDEX = ".safetensors.index.json"
 _CHECKPOINTS = {".pt", ".pth", ".ckpt", ".onnx", ".h5", ".msgpack"}
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.safetensors", re.DOTALL)
@@ -255,9 +254,7 @@ def _check_alike(names: Iterable[str], thing: str) -> None:
 
 def _one_template(files: list[_File], thing: str) -> list[_File]:
     """Return the files with one chat template at most; raises FormatError, naming them, where several could be it."""
-    found = [name for role, name, _origin in files if role is Role.TEMPLATE]
-    # Transformers' old form, and its folder of templates for other uses, stand beside the one for chats.
-    texts = [name for name in found if not name.endswith(".json") and _FURTHER not in name.split("/")[:-1]] or found
+    texts = chat_templates(name for role, name, _origin in files if role is Role.TEMPLATE)
     if len(texts) > 1:
         msg = f"{thing} has {len(texts)} chat templates: {', '.join(texts)}"
         raise FormatError(msg, hint="a model has one; --template FILE says which")

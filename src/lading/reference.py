@@ -265,6 +265,9 @@ def _hub(hub: Literal["hf", "ms"]) -> Callable[[str, str], Hub]:
         owner, slash, repository = path.partition("/")
         if not slash or not _HUB_PART.fullmatch(owner) or not _HUB_PART.fullmatch(repository):
             raise _malformed(text, f"a hub reference looks like {hub}://owner/repository[:QUANT][@revision]")
+        name, colon_in_revision, quant = revision.partition(":")
+        if colon_in_revision and not colon and _REVISION.fullmatch(name):
+            raise _malformed(text, f"the revision comes last: {hub}://{path}:{quant}@{name}")
         if at and not _REVISION.fullmatch(revision):
             raise _malformed(text, "a revision is a branch, a tag or a commit")
         if colon and (not select.isprintable() or any(part in ("", ".", "..") for part in select.split("/"))):

@@ -6,6 +6,7 @@ All of it goes to stderr. A bar never goes backwards: a transfer that starts ove
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, TextIO
 
-from lading.events import Advanced, Event, Finished, Noted, Skipped, Started
+from lading.events import Advanced, Event, Finished, Noted, Skipped, Started, StepEnded
 from lading.text import clean, size
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 MODES = ("auto", "bar", "plain", "json", "none")
 _QUIET_SECONDS = 10.0
 _NAME_WIDTH = 40
+_STEP_WIDTH = 72
 _WIDE = 100
 
 
@@ -52,6 +54,14 @@ def settle(reporter: Reporter) -> None:
     """End what moves on the terminal, so that a result can be printed below it; the next item begins anew."""
     if isinstance(reporter, Bars):
         reporter.close()
+
+
+def show(reporter: Reporter, text: str) -> None:
+    """Tell a warning of several lines as it is; as an event where only events are written."""
+    if isinstance(reporter, JsonLines):
+        reporter.emit(Noted(text, warning=True))
+    else:
+        print("\n".join(map(clean, text.split("\n"))), file=sys.stderr)  # noqa: T201  # as reporters do
 
 
 class Warnings:
@@ -91,7 +101,7 @@ class Lines:
     def emit(self, event: Event) -> None:
         """Write what a reader of a log wants to know."""
         with self._lock:
-            line = self._line(event)
+            line = _whole(event) or self._line(event)
             if line:
                 print(line, file=self._stream, flush=True)
 
@@ -114,8 +124,8 @@ class Lines:
             case Skipped():
                 self._items.pop(event.key, None)
                 return _row(event.label, event.name, f"{size(event.total or 0)}  {event.why}")
-            case Noted(text, warning):
-                return f"{'warning: ' if warning else ''}{clean(text)}"
+            case _:
+                return ""
 
 
 class Bars:
@@ -166,8 +176,14 @@ class Bars:
                     if event.key in self._tasks:
                         self._progress.remove_task(self._tasks.pop(event.key))
                     self._note(_row(event.label, event.name, f"{size(event.total or 0)}  {event.why}"))
-                case Noted(text, warning):
-                    self._note(f"{'warning: ' if warning else ''}{clean(text)}")
+                case Noted():
+                    self._note(_whole(event))
+                case StepEnded():
+                    # What it worked on is told by the step itself.
+                    for key in event.keys:
+                        if key in self._tasks:
+                            self._progress.remove_task(self._tasks.pop(key))
+                    self._note(_whole(event))
                 case _:
                     return
 
@@ -190,6 +206,18 @@ class Bars:
         self._progress.console.print(line, markup=False, soft_wrap=True)
 
 
+def _whole(event: Event) -> str:
+    """Return the line of an event that needs no other to be told; empty for one of an item under way."""
+    match event:
+        case Noted(text, warning):
+            return f"{'warning: ' if warning else ''}{clean(text)}"
+        case StepEnded():
+            done = "cached" if event.cached else f"{event.seconds:.1f} s"
+            return f"  [{event.key}] {_cut(clean(event.text), _STEP_WIDTH)}  {done}"
+        case _:
+            return ""
+
+
 def _row(label: str, name: str, figures: str) -> str:
     return f"  {label:<9} {_short(name)}  {figures}"
 
@@ -199,3 +227,7 @@ def _short(name: str) -> str:
     if len(shown) > _NAME_WIDTH:
         shown = f"{shown[:18]}…{shown[-(_NAME_WIDTH - 19) :]}"
     return shown
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}…"

@@ -17,7 +17,23 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 REFERENCE = ROOT / "docs" / "reference"
 MODEL = ROOT / "examples" / "storyteller" / "storyteller-f16.gguf"
 SPOKEN = (
-    *("pull", "push", "copy", "save", "load", "pack", "list", "inspect", "lint", "prune", "verify", "ps", "serve"),
+    *(
+        "pull",
+        "push",
+        "copy",
+        "save",
+        "load",
+        "build",
+        "pack",
+        "list",
+        "inspect",
+        "fit",
+        "lint",
+        "prune",
+        "verify",
+        "ps",
+        "serve",
+    ),
     *("info", "version"),
 )
 
@@ -40,8 +56,10 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "copy": ("copy", "story:1", f"oci-layout:{folder / 'other'}:story", "--format", "both"),
         "save": ("save", "story:1", "-o", str(folder / "story.tar")),
         "load": ("load", str(folder / "story.tar"), "-t", "story:2"),
+        "build": ("build", str(folder / "recipe"), "-t", "story:3", "--format", "both"),
         "list": ("list",),
         "inspect": ("inspect", "story:1"),
+        "fit": ("fit", "story:1", "--on", "h100"),
         "verify": ("verify",),
         "prune": ("prune",),
         "ps": ("ps",),
@@ -49,6 +67,9 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "lint": ("lint", str(ROOT / "tests" / "recipes" / "lint-models" / "Recipe")),
         "version": ("version",),
     }
+    (folder / "recipe").mkdir()
+    (folder / "recipe/story.gguf").write_bytes(MODEL.read_bytes())
+    (folder / "recipe/GGUFPackerfile").write_text('FROM scratch\nCOPY story.gguf /\nCMD ["-m", "story.gguf"]\n')
     said = {verb: lading(*arguments, "--json") for verb, arguments in voyage.items() if verb != "ps"}
     detached = ("--detach", "--port", "0", "--runtime", "embedded", "--ctx-size", "256", "--threads", "1")
     said["serve"] = lading("serve", "story:1", *detached, "--json")

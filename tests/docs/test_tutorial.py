@@ -51,5 +51,6 @@ def test_the_pages_show_the_digests_that_the_tutorial_or_a_transcript_proves() -
 
     pages = (ROOT / "README.md", ROOT / "docs" / "index.md", *(ROOT / "docs" / "how-to").glob("*.md"))
     assert len(shown(TUTORIAL)) == 2
-    proven = shown(TUTORIAL).union(*map(shown, (ROOT / "tests" / "cli" / "cases").glob("*.txt")))
+    transcripts = (ROOT / "tests" / "cli" / "cases").glob("*.txt")
+    proven = shown(TUTORIAL).union(shown(ROOT / "tests/integration/test_build.py"), *map(shown, transcripts))
     assert set[str]().union(*map(shown, pages)) <= proven

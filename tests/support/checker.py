@@ -33,17 +33,23 @@ def hold(promise: str, condition: bool, what: object = "") -> None:  # noqa: FBT
 
 
 def check_store(
-    root: Path, *, committed: Collection[str] = (), arriving: int | None = None, swept: bool = False
+    root: Path,
+    *,
+    committed: Collection[str] = (),
+    arriving: int | None = None,
+    swept: bool = False,
+    beside: Collection[str] = (),
 ) -> dict[str, str]:
     """Check a store and return its names with their digests.
 
     `committed` are names or digests that must be there, `arriving` is the most bytes that may lie in ingest/;
     `swept` says that a collection has just run: then nothing unreachable and nothing unfinished may be left.
+    `beside` is what else may be in the folder.
     """
     if not root.exists():
         hold("I4", not committed, f"{root} is gone")
         return {}
-    hold("I8", {path.name for path in root.iterdir()} <= FOLDERS | FILES, sorted(root.iterdir()))
+    hold("I8", {path.name for path in root.iterdir()} <= FOLDERS | FILES | set(beside), sorted(root.iterdir()))
     blobs = set(_blobs(root))
     names: dict[str, str] = {}
     reached: set[str] = set()

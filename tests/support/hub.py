@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -132,6 +133,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         asked = Asked(self.command, self.path, dict(self.headers.items()))
         (self.hub.storage_asked if self.is_storage else self.hub.asked).append(asked)
+        time.sleep(self.hub.delay)
         parts = urlsplit(self.path)
         query = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
         if self.is_storage:
@@ -338,7 +340,7 @@ class LoopbackHub:
 
     `asked` and `storage_asked` are the requests in their order, `sent` counts bytes of files by path.
     `limited` many requests are answered with 429 and `limit_headers`. `next_origin` is put before pages' addresses.
-    With `tells_digest` the storage tells a file's digest, as hubs do not, and some other servers do.
+    Each answer waits for `delay` seconds. With `tells_digest` the storage tells a file's digest, as hubs do not, and some other servers do.
     """
 
     token = "hf_abcdefghijklmnopqrstuvwxyz"
@@ -353,6 +355,7 @@ class LoopbackHub:
         self.granted: set[str] = set()
         self.page_size = 1000
         self.limited = 0
+        self.delay = 0.0
         self.limit_headers: dict[str, str] = {}
         self.next_origin = ""
         self.tells_commit = True

@@ -12,6 +12,7 @@ from lading.build.quantize import QuantizeOptions
 from lading.chat import Wishes
 from lading.digest import Digest
 from lading.errors import LadingError
+from lading.estimate import EstimateSettings
 from lading.events import Advanced, Event, Noted
 
 if TYPE_CHECKING:
@@ -100,6 +101,18 @@ def look(session: api.Session) -> int | None:
     return document.model.parameters
 
 
+def weigh(session: api.Session) -> str | None:
+    found = api.fit(session, ["hf://owner/name", "story:1"], EstimateSettings(ctx_size=16384, cache_type_k="q8_0"))
+    assert_type(found, api.Fitting)
+    assert_type(found.weighed, tuple[api.Weighed, ...])
+    assert_type(found.document, api.FitDocument)
+    for row in found.weighed[0].rows:
+        assert_type(row.total, int)
+        assert_type(row.max_context, int | None)
+    chosen = found.weighed[0].choice
+    return chosen.row.candidate.select if chosen.row else None
+
+
 def keep_house(session: api.Session) -> int:
     assert_type(api.tag(session, "story:1", "story:2"), Digest)
     assert_type(api.remove(session, ["story:1"]), tuple[str, ...])
@@ -164,6 +177,32 @@ def serving(session: api.Session, environment: Mapping[str, str]) -> str:
     for piece in api.server_logs(session, record.name, follow=False):
         assert_type(piece, bytes)
     return api.stop_server(session, record.name).url
+
+
+def building(session: api.Session, folder: Path, environment: Mapping[str, str]) -> None:
+    wanted = api.Recipe(
+        file=folder / "GGUFPackerfile",
+        build_args={"TYPE": "Q8_0"},
+        target="last",
+        contexts={"more": "folder"},
+        platform="linux/arm64",
+        formats="docker,image",
+        fresh=True,
+        allow_pickle=False,
+    )
+
+    def heard(found: api.Linted) -> None:
+        assert_type(found.text, tuple[str, ...])
+
+    built = api.build(session, folder, ["story:1"], wanted, environment, heard=heard, dry_run=False)
+    assert_type(built, api.Built)
+    assert_type(built.digest, Digest | None)
+    assert_type(built.steps, int)
+    assert_type(built.cached, int)
+    assert_type(built.seconds, float)
+    api.check_wishes(("story:1",), "image", output=None, engine="podman", push=False)
+    assert_type(api.write_out(session, built, "oci-layout:folder"), api.Delivered)
+    assert_type(api.hand_over(session, built, "podman", environment), str)
 
 
 def around(session: api.Session, environment: Mapping[str, str], secret: str) -> str:

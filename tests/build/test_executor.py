@@ -365,7 +365,7 @@ def test_a_url_without_a_checksum_is_asked_whether_it_changed(
 
 
 def test_a_git_repository_is_fetched_without_running_anything_of_it(story: Builder, tmp_path: Path) -> None:
-    work = tmp_path / "work"
+    work = tmp_path / "origin"
     git = ["git", "-c", "user.name=T", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]
     subprocess.run([*git, "init", "-q", str(work)], check=True)
     (work / "sub").mkdir()
@@ -377,17 +377,17 @@ def test_a_git_repository_is_fetched_without_running_anything_of_it(story: Build
     said = subprocess.run(["git", "-C", str(work), "rev-parse", "HEAD"], check=True, capture_output=True, text=True)
     commit = said.stdout.strip()
     with git_daemon(tmp_path) as url:
-        recipe = f"FROM scratch\nCOPY story.gguf /\nADD {url}/work/.git#main:sub /\n{CMD}"
+        recipe = f"FROM scratch\nCOPY story.gguf /\nADD {url}/origin/.git#main:sub /\n{CMD}"
         first = story(recipe)
         assert story.files()["NOTES.md"] == b"from git\n"
         assert story(recipe).digest == first.digest
         assert story.made == []
-        pinned = f"FROM scratch\nCOPY story.gguf /\nADD {url}/work/.git#{commit} /\n{CMD}"
+        pinned = f"FROM scratch\nCOPY story.gguf /\nADD {url}/origin/.git#{commit} /\n{CMD}"
         story(pinned, formats="modelpack")
         assert story.files()["sub/NOTES.md"] == b"from git\n"
         assert story.files()["link"] == b"/etc/passwd"  # its target's name, for links are files here
         with pytest.raises(NotFoundError, match="no branch or tag `gone`"):
-            story(f"FROM scratch\nADD {url}/work/.git#gone /\n{CMD}")
+            story(f"FROM scratch\nADD {url}/origin/.git#gone /\n{CMD}")
     assert story(pinned).cached == 2
     with pytest.raises(NetworkError, match="cannot be fetched"):
         story(recipe)

@@ -120,6 +120,10 @@ def test_several_formats_share_their_files_and_have_names_of_their_own(lading: C
     assert [form["format"] for form in document["forms"]] == ["docker", "modelpack", "image"]
     names = [model["reference"] for model in json.loads(lading("list", "--json").stdout)]
     assert names == ["story:1", "story:1-docker", "story:1-image", "story:1-modelpack"]
+    built(lading, "-t", "story:1", "--format", "both,image", "-o", "oci-layout:out", context)
+    index = json.loads((lading.folder / "out/index.json").read_text())
+    tags = {entry["annotations"]["org.opencontainers.image.ref.name"] for entry in index["manifests"]}
+    assert tags == set(names)
 
 
 # -- upon what, and from where ------------------------------------------------------------------

@@ -200,6 +200,27 @@ def test_a_reader_of_an_index_of_formats_picks_for_itself(
     assert lading("run", place("q4"), "Once", "-n", "4").stdout.strip()
 
 
+def test_the_way_through_an_image_moves_no_weights_between_raw_formats(
+    lading: CommandLine, story: Path, place: Callable[..., str], proxy: CountingProxy, plain_registry: RegistryProcess
+) -> None:
+    digest = packed(lading, story, place("0"))
+    lading.environment["LADING_STORE"] = str(lading.folder / "untouched")
+    here = place("x").replace(plain_registry.host, proxy.host)[: -len("x")]
+    weights = story.stat().st_size
+    moved = []
+    for number, form in enumerate(["modelpack", "image", "docker"], 1):
+        before = proxy.blob_bytes, proxy.uploaded_bytes
+        made = copied(lading, f"{here}{number - 1}", f"{here}{number}", "--format", form)
+        moved.append((proxy.blob_bytes - before[0], proxy.uploaded_bytes - before[1]))
+    assert made["digest"] == digest
+    # An image holds files as layers of tar, another blob: written once. The way back finds the file where it was.
+    small = 100_000
+    assert all(count < small for count in moved[0])
+    assert weights <= moved[1][0] < weights + small
+    assert weights <= moved[1][1] < weights + small
+    assert moved[2][1] < small
+
+
 @pytest.mark.parametrize("first", ["docker", "modelpack", "image"])
 def test_a_voyage_through_all_formats_ends_where_it_began(
     lading: CommandLine, story: Path, place: Callable[..., str], first: str
@@ -473,6 +494,28 @@ def test_a_model_is_packed_in_several_formats_at_once(lading: CommandLine, story
     planned = json.loads(lading("pack", story, "-t", "x:1", "--format", "both", "--dry-run", "--json").stdout)
     assert (planned["format"], planned["digest"]) == ("docker,modelpack", None)
     assert "not written" in lading("pack", story, "-t", "x:1", "--format", "both,kitops", code=2).stderr
+
+
+def test_a_model_of_several_formats_is_pushed_with_a_tag_for_each(
+    lading: CommandLine, story: Path, place: Callable[..., str]
+) -> None:
+    lading("pack", story, "-t", "story:1", "--format", "both,image")
+    pushed = json.loads(lading("push", "story:1", place("1"), "--json").stdout)
+    assert [form["reference"] for form in pushed["forms"]] == [
+        place(f"1-{kind}") for kind in ("docker", "modelpack", "image")
+    ]
+    for form in pushed["forms"]:
+        assert raw_manifest(form["reference"])[1] == form["digest"]
+    assert raw_manifest(place("1"))[1] == pushed["digest"]
+    copied(lading, "story:1", f"oci-layout:{lading.folder / 'layout'}:q4")
+    index = json.loads((lading.folder / "layout/index.json").read_text())
+    names = {entry["annotations"]["org.opencontainers.image.ref.name"] for entry in index["manifests"]}
+    assert names == {"q4", "q4-docker", "q4-modelpack", "q4-image"}
+    # A name that means another model by now is not its format.
+    lading("rm", "story:1-docker")
+    lading("pack", story, "-t", "story:1-docker", "--name", "Another")
+    again = json.loads(lading("push", "story:1", place("2"), "--json").stdout)
+    assert [form["format"] for form in again["forms"]] == ["modelpack", "image"]
 
 
 def test_a_remembered_digest_that_is_wrong_costs_a_second_try_and_no_wrong_bytes(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lading import fs
 from lading import reference as refs
-from lading.api._deliver import Origin, Wish, deliver
+from lading.api._deliver import Origin, Wish, deliver, named_forms
 from lading.api.lookup import parse
 from lading.build.program import run
 from lading.errors import NotFoundError, UnfitError, UsageError
@@ -66,7 +66,9 @@ def write_out(session: Session, built: Built, text: str) -> Delivered:
         raise NotFoundError(msg)
     store = session.store
     document = store.document(built.digest)
-    origin = Origin(built.names[0] if built.names else built.digest.short, store, document, (), local=True)
+    name = built.names[0] if built.names else built.digest.short
+    forms = named_forms(store, name, document) if built.names else ()
+    origin = Origin(name, store, document, (), local=True, forms=forms)
     with store.use(blob.digest for blob in store.reach(document)):
         return deliver(session, origin, place_of(text, built.names), Wish())
 

@@ -20,11 +20,11 @@ from lading.store import Store
 from lading.transport import open_source, open_target, release
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from lading.api.session import Session
     from lading.content import Source, Target
-    from lading.convert import Form, Made, Press
+    from lading.convert import Made, Press
     from lading.convert.bases import Base
     from lading.digest import Digest
     from lading.events import Event, Reporter
@@ -39,10 +39,19 @@ _DESTINATION = "a registry is named host/repository:tag, a layout oci-layout:DIR
 
 
 @dataclass(frozen=True, slots=True)
+class NamedForm:
+    """One format of several that a model is written in: its name, and the document that stands for it by itself."""
+
+    name: str
+    root: Document
+
+
+@dataclass(frozen=True, slots=True)
 class Origin:
     """A model to deliver: the document that stands for it at a source, and what messages call it.
 
-    `near` are repositories that are known to have its blobs. `local` says that reading it twice costs little.
+    `near` are repositories that are known to have its blobs. `local` says that reading it twice costs little. `forms`
+    are the formats of several that it is an index of, as far as they have names of their own.
     """
 
     name: str
@@ -50,6 +59,7 @@ class Origin:
     document: Document
     near: tuple[refs.Oci, ...] = ()
     local: bool = False
+    forms: tuple[NamedForm, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +97,7 @@ class _Load:
     root: Document
     inner: tuple[Document, ...]
     source: Source
-    forms: tuple[Form, ...] = ()
+    forms: tuple[NamedForm, ...] = ()
 
 
 def destination(text: str) -> Reference:
@@ -118,7 +128,7 @@ def deliver(
     near = tuple(one.repository for one in origin.near if isinstance(place, refs.Oci) and one.host == place.host)
     target, tag = open_target(place, session.config, lambda: session.client, insecure=session.insecure, mount_from=near)
     try:
-        _check_names(place, tag, wish)
+        _check_names(place, tag, [row.name for row in wish.formats] or [form.name for form in origin.forms])
         # The order in an archive is part of its bytes.
         lanes = 1 if isinstance(place, refs.Archive) else parallel
         load, copied = _send(session, origin, target, tag, wish, lanes=lanes, pace=pace)
@@ -205,7 +215,10 @@ def _as_it_is(origin: Origin, wish: Wish) -> _Load:
     document, source, name = origin.document, origin.source, origin.name
     if wish.platform:
         return _Load(single_manifest(document, source.document, name, wish.platform), (), source)
-    return _Load(document, inner_documents(document, source.document, name), source)
+    inner = inner_documents(document, source.document, name)
+    known = {document.digest, *(one.digest for one in inner)}
+    beside = tuple(form.root for form in origin.forms if form.root.digest not in known)
+    return _Load(document, (*inner, *beside), source, origin.forms)
 
 
 def _converted(  # noqa: PLR0917 - what a conversion is made of, each once
@@ -225,7 +238,8 @@ def _converted(  # noqa: PLR0917 - what a conversion is made of, each once
         platforms=base.platforms(platforms) if base else platforms,
         base=base,
     )
-    return _Load(made.root, documents_of(made), made.source, made.forms)
+    forms = tuple(NamedForm(form.name, form.root) for form in made.forms)
+    return _Load(made.root, documents_of(made), made.source, forms)
 
 
 def _there(document: Document, wish: Wish) -> Platform | None:
@@ -257,9 +271,9 @@ def _has(session: Session, origin: Origin, target: Target) -> Callable[[Descript
     return has
 
 
-def _check_names(place: Reference, tag: str, wish: Wish) -> None:
-    longest = max((form_tag(tag, row.name) for row in wish.formats), key=len, default="")
-    if isinstance(place, refs.Oci) and len(wish.formats) > 1 and not refs.is_registry_tag(longest):
+def _check_names(place: Reference, tag: str, formats: Sequence[str]) -> None:
+    longest = max((form_tag(tag, name) for name in formats), key=len, default="")
+    if isinstance(place, refs.Oci) and len(formats) > 1 and not refs.is_registry_tag(longest):
         msg = f"the tag `{longest}` would be longer than the {_LONGEST_TAG} characters that a registry takes"
         raise UsageError(msg, hint=f"give `{tag}` a shorter name")
 
@@ -279,7 +293,24 @@ def _open_base(session: Session, text: str) -> Base:
 def of_store(session: Session, name: str, place: Reference) -> Origin:
     """Return a model of the store under its tag, to be written to `place`."""
     document = session.store.document(name)
-    return Origin(name, session.store, document, _siblings(session, place, document.digest), local=True)
+    near, forms = _siblings(session, place, document.digest), named_forms(session.store, name, document)
+    return Origin(name, session.store, document, near, local=True, forms=forms)
+
+
+def named_forms(store: Store, name: str, document: Document) -> tuple[NamedForm, ...]:
+    """Return the formats that an index of the store is made of and that have names of their own there, if several."""
+    if not isinstance(document, Index):
+        return ()
+    entries = {entry.digest for entry in document.manifests}
+    found = []
+    for row in artifact.FORMATS:
+        if tag := store.find(form_tag(name, row.name)):
+            root = store.document(tag.name)
+            manifests = {entry.digest for entry in root.manifests} if isinstance(root, Index) else {root.digest}
+            # A name that was given to something else since stays here.
+            if manifests <= entries:
+                found.append(NamedForm(row.name, root))
+    return tuple(found) if len(found) > 1 else ()
 
 
 def _siblings(session: Session, place: Reference, digest: Digest) -> tuple[refs.Oci, ...]:

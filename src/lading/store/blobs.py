@@ -18,7 +18,6 @@ from lading.store import adoption
 from lading.store.adoption import Adopted
 from lading.store.hashing import hash_file
 from lading.store.linked import LinkedFiles
-from lading.store.receive import CHUNK, receive, receive_stream
 from lading.store.versions import Version, Versions, receive_version
 
 if TYPE_CHECKING:
@@ -27,6 +26,9 @@ if TYPE_CHECKING:
 
     from lading.content import ByteReader, Progress, Source
     from lading.manifest import Descriptor
+
+
+_BLOCK = 1024 * 1024
 
 
 class Blobs:
@@ -116,7 +118,7 @@ class Blobs:
         reader = self.open(blob)
         try:
             with fs.os_errors(self.path(blob.digest)):
-                return b"".join(iter(lambda: reader.read(CHUNK) or b"", b""))
+                return b"".join(iter(lambda: reader.read(_BLOCK) or b"", b""))
         finally:
             reader.close()
 
@@ -149,6 +151,8 @@ class Blobs:
         Waits while another process receives it, and tells its progress. Takes up what an earlier receiver
         left; a left part that proves wrong is dropped and the blob read once more from its start.
         """
+        from lading.store.receive import receive  # noqa: PLC0415 - most commands only read
+
         self._prepare(blob.digest)
         partial = fs.Partial(self.stage(blob.digest), waiting=progress)
         try:
@@ -178,6 +182,8 @@ class Blobs:
         `name` is what messages call it; `keep` is told the digest before the blob gets its name. Nothing is kept
         of a stream that breaks off: nothing tells that what comes later belongs to it.
         """
+        from lading.store.receive import receive_stream  # noqa: PLC0415 - as above
+
         fs.make_folder(self._ingest)
         partial = fs.Partial(self._ingest / f"unknown.{os.getpid()}.{id(reader):x}")
         try:

@@ -15,7 +15,6 @@ from lading.digest import Digest, Verifier
 from lading.errors import FormatError, NotFoundError
 from lading.manifest import Descriptor
 from lading.store.adoption import Adopted
-from lading.store.receive import receive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -87,6 +86,8 @@ def receive_version(
     Waits while another process receives that version, and tells its progress; takes up what an earlier receiver left.
     `keep` is told the digest before the blob gets its name. Raises as `receive` does.
     """
+    from lading.store.receive import receive  # noqa: PLC0415 - most commands only read
+
     partial = fs.Partial(blobs.stage(version.blob.digest), waiting=progress)
     try:
         if (present := find_version(blobs, version, keep)) is not None:

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "tests" / "estimate"
 STORYTELLER = ROOT / "examples" / "storyteller" / "storyteller-f16.gguf"
 PORT = 50_899
+MOST_LAYERS = 100
 DEVICES = 2
 
 CPU = (
@@ -45,6 +46,8 @@ CPU = (
     "ctx=8192 parallel=2 unified=1 ubatch=256",
     "ctx=8192 swa_full=1",
     "ctx=2048 ubatch=2048 embeddings=1",
+    "ctx=30000 ctk=f32 ctv=f32",
+    "ctx=77 parallel=2",
 )
 PLACED = (
     "ctx=4096 ngl=99 devices=1",
@@ -56,6 +59,12 @@ PLACED = (
     "ctx=4096 ngl=99 devices=2 ts=1,1 kv_offload=0",
     r"ctx=4096 ngl=99 devices=1 cpu=\.ffn_(up|down|gate)_(ch|)exps",
     r"ctx=4096 ngl=99 devices=1 cpu=blk\.[0-3]\.ffn_up",
+    "ctx=30000 ngl=99 devices=2 ts=0,1",
+)
+EXPERTS = (
+    "ctx=4096 ngl=99 devices=1 moe=5",
+    "ctx=9000 ngl=9 devices=2 ts=2,1 moe=7",
+    "ctx=4096 ngl=99 devices=2 ts=1,1 moe=999",
 )
 
 
@@ -82,6 +91,29 @@ HELD_OUT_PLACED = (
     r"ctx=8000 ngl=99 devices=1 cpu=blk\.(0|1|2|3|4|5|6)\.ffn_(up|down|gate|gate_up)_(ch|)exps",
     "ctx=2600 ngl=15 devices=2 ts=2,1 ctk=q8_0 ctv=q8_0",
 )
+LIMITS = (
+    *(("phi3", layers, 128) for layers in (19, 20, 21, 32, 39, 40, 41, 42, 43, 79, 80, 83, 84, 85)),
+    *(("phi3", 40, head) for head in (64, 80, 96, 256)),
+    ("qwen3", 4, 48),
+    ("qwen3", 4, 80),
+    ("gemma3", 12, 80),
+    ("bert", 4, 80),
+    ("deepseek2", 4, 64),
+    ("deepseek2-legacy", 4, 64),
+)
+AT_LIMITS = (
+    "ctx=512 parallel=3",
+    "ctx=512 ctk=q8_0",
+    "ctx=512 ctv=q8_0",
+    "ctx=512 ctk=bf16",
+    "ctx=512 ctk=q8_0 ctv=q4_0",
+    "ctx=512 ctk=q8_0 ctv=q8_0",
+    "ctx=512 ctk=q8_0 ctv=q8_0 parallel=3",
+    "ctx=512 ctk=q8_0 ctv=q8_0 parallel=3 unified=1",
+    "ctx=512 ctk=q8_0 parallel=3",
+    "ctx=512 ctk=q8_0 flash=0",
+    "ctx=512 ctk=q8_0 flash=0 parallel=3",
+)
 REPACKED = ("F16", "IQ4_NL", "IQ4_XS", "MXFP4", "Q2_K", "Q3_K", "Q4_0", "Q4_1", "Q4_K", "Q5_0", "Q5_K", "Q6_K", "Q8_0")
 
 
@@ -91,7 +123,7 @@ def measure(oracle: list[str], models: dict[str, Path], settings: tuple[str, ...
 
 
 def _measure(oracle: list[str], name: str, path: Path, settings: tuple[str, ...]) -> list[list[object]]:
-    lines = "".join("\t".join([f"model={path}", *words.split()]) + "\n" for words in settings)
+    lines = "".join("\t".join([f"model={path}", *map(_told, words.split())]) + "\n" for words in settings)
     done = subprocess.run(oracle, input=lines, stdout=subprocess.PIPE, text=True, check=False, timeout=600)
     if done.returncode:
         if len(settings) == 1:
@@ -99,6 +131,14 @@ def _measure(oracle: list[str], name: str, path: Path, settings: tuple[str, ...]
         return [one for words in settings for one in _measure(oracle, name, path, (words,))]
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     return [row(name, words, answer) for words, answer in zip(settings, answers, strict=True)]
+
+
+def _told(word: str) -> str:
+    """Return a word as the oracle takes it: for --n-cpu-moe the overrides that llama.cpp makes of it (common/arg.cpp)."""
+    key, _, value = word.partition("=")
+    layers = range(min(int(value), MOST_LAYERS)) if key == "moe" else ()
+    patterns = ";".join(rf"blk\.{index}\.ffn_(up|down|gate|gate_up)_(ch|)exps" for index in layers)
+    return f"cpu={patterns}" if patterns else word
 
 
 def row(name: str, words: str, answer: dict[str, object]) -> list[object]:
@@ -118,7 +158,7 @@ def write(name: str, version: str, **tables: list[list[object]]) -> None:
     for key, rows in tables.items():
         text = ",\n".join(json.dumps(one, separators=(",", ":")) for one in rows)
         parts.append(f'"{key}":[\n{text}\n]')
-        refused = sum(isinstance(one[2], str) for one in rows)
+        refused = sum(isinstance(one[2], str) and one[2] != "" for one in rows)
         print(f"{name}: {len(rows)} {key}, {refused} of them refused by llama.cpp")
     (FOLDER / name).write_text(f"{{{','.join(parts)}}}\n", encoding="utf-8")
 
@@ -128,18 +168,29 @@ def main() -> int:
     oracle, backends, version = sys.argv[1:]
     sys.path.insert(0, str(ROOT / "tests" / "support"))
     from held_out import HELD_OUT, held_out  # noqa: PLC0415 - the path to it is set above
-    from shapes import REAL, TOYS, shape  # noqa: PLC0415 - as is this one's
+    from shapes import REAL, TOYS, limit, shape  # noqa: PLC0415 - as is this one's
 
-    host, placed = [oracle, backends], [oracle, backends, str(DEVICES), str(PORT)]
+    # Where llama.cpp ends itself, it is not to start a debugger.
+    host = ["env", "GGML_NO_BACKTRACE=1", oracle, backends]
+    placed = [*host, str(DEVICES), str(PORT)]
     with tempfile.TemporaryDirectory() as folder:
-        models = {name: shape(name).write(Path(folder) / f"{name}.gguf") for name in (*TOYS, *REAL)}
+        made = {name: shape(name) for name in (*TOYS, *REAL)}
+        models = {name: one.write(Path(folder) / f"{name}.gguf") for name, one in made.items()}
+        mixed = {
+            name: models[name] for name, one in made.items() if any("_exps." in tensor for tensor, *_ in one.tensors)
+        }
         models["storyteller"] = STORYTELLER
-        rows = measure(host, models, CPU) + measure(placed, models, PLACED)
+        rows = measure(host, models, CPU) + measure(placed, models, PLACED) + measure(placed, mixed, EXPERTS)
         size = replace(REAL["Llama-3.1-8B"][1], layers=2)
         typed = {
             kind: shape("llama", replace(size, weights=kind)).write(Path(folder) / f"{kind}.gguf") for kind in REPACKED
         }
-        write("oracle.json", version, rows=rows, repacked=measure(host, typed, ("ctx=512 repack=1",)))
+        limits = {f"{kind} {layers} {head}": limit(kind, layers, head) for kind, layers, head in LIMITS}
+        models = {name: made.write(Path(folder) / f"{name}.gguf") for name, made in limits.items()}
+        asked = measure(host, models, AT_LIMITS)
+        limited = [[name, words, said if isinstance(said, str) else ""] for name, words, said, *_ in asked]
+        repacked = measure(host, typed, ("ctx=512 repack=1",))
+        write("oracle.json", version, rows=rows, repacked=repacked, limits=limited)
         models = {name: held_out(name).write(Path(folder) / f"{name}.gguf") for name in HELD_OUT}
         rows = measure(host, models, HELD_OUT_CPU) + measure(placed, models, HELD_OUT_PLACED)
         write("held_out.json", version, rows=rows)

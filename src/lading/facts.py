@@ -88,8 +88,15 @@ def gguf_facts(headers: Sequence[GgufHeader], reader: RangeReader) -> ModelFacts
         metadata={
             key: text for key, value in said.items() if (text := _as_text(first, reader, key, value)) is not None
         },
-        outline=outline_of(gguf_hparams(headers, reader)) if architecture else "",
+        outline=_outline(headers, reader) if architecture else "",
     )
+
+
+def _outline(headers: Sequence[GgufHeader], reader: RangeReader) -> str:
+    try:
+        return outline_of(gguf_hparams(headers, reader))
+    except FormatError:
+        return ""  # an estimate reads the header, and says what is odd about it
 
 
 def safetensors_facts(

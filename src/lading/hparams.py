@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     from lading.formats.safetensors import SafetensorsHeader
     from lading.formats.tensor import Tensor
 
-MAX_LAYERS = 4096
-"""More than any model has; llama.cpp takes 512."""
+MAX_LAYERS = 512
+"""What llama.cpp takes (LLAMA_MAX_LAYERS); models have up to 130."""
 
-_LONGEST_LIST = 4 * MAX_LAYERS
+MAX_TENSORS = 8192
+"""Of all shards together; models have up to 2,000."""
+
+_MOST_LISTED = 64 * 1024
 _MOST = 2**40
+_DAMAGED = "the header is damaged, or made to cost time: no model is like this"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class Hparams:
         """The number of blocks; raises FormatError for one that no model has."""
         count = self.number("block_count")
         if count > MAX_LAYERS:
-            msg = f"the header claims {count} layers"
+            msg = f"the header claims {count} layers, and llama.cpp takes {MAX_LAYERS}"
             raise FormatError(msg, hint="the header is damaged")
         return count
 
@@ -82,14 +86,22 @@ def gguf_hparams(headers: Sequence[GgufHeader], reader: RangeReader) -> Hparams:
     architecture = first.metadata.get("general.architecture")
     prefix = f"{architecture}."
     said: dict[str, Scalar | tuple[Scalar, ...]] = {}
+    left = _MOST_LISTED
     for key, value in first.metadata.items():
         if not key.startswith(prefix):
             continue
         if not isinstance(value, ArrayRef):
             said[key.removeprefix(prefix)] = value
-        elif value.length <= _LONGEST_LIST and value.type != "STRING":
+        elif value.type != "STRING":
+            left -= value.length
+            if left < 0:
+                msg = f"{reader.name} lists more than {_MOST_LISTED:,} values for its layers"
+                raise FormatError(msg, hint=_DAMAGED)
             said[key.removeprefix(prefix)] = tuple(read_array(reader, first, key))
     tokens = first.metadata.get("tokenizer.ggml.tokens")
+    if (count := sum(len(header.tensors) for header in headers)) > MAX_TENSORS:
+        msg = f"{reader.name} has {count:,} tensors, and models have at most {MAX_TENSORS:,}"
+        raise FormatError(msg, hint=_DAMAGED)
     tensors = tuple(tensor for header in headers for tensor in header.tensors)
     return Hparams(
         format="gguf",

@@ -15,7 +15,7 @@ import msgspec
 from lading.errors import FormatError
 from lading.formats.gguf_types import TENSOR_TYPES
 from lading.formats.tensor import Tensor
-from lading.hparams import MAX_LAYERS, Hparams
+from lading.hparams import MAX_LAYERS, MAX_TENSORS, Hparams
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 MAX_OUTLINE = 64 * 1024
 """Characters; models have one to three thousand."""
 
-_MAX_TENSORS = 100_000
 _MAX_DIMENSIONS = 8
 _LAYER = re.compile(r"blk\.(0|[1-9][0-9]{0,3})\.")
 _ANY_LAYER = "blk.*."
@@ -128,7 +127,7 @@ def _by_type(tensors: Iterable[Tensor]) -> dict[str, int]:
 def _tensors(said: _Outline) -> Iterator[Tensor]:
     blocks = said.keys.get("block_count", 0)
     every = range(min(blocks, MAX_LAYERS)) if isinstance(blocks, int) else range(0)
-    left = _MAX_TENSORS
+    left = MAX_TENSORS
     for name, kinds in said.tensors.items():
         layered = name.startswith(_ANY_LAYER)
         for kind in kinds:
@@ -136,7 +135,7 @@ def _tensors(said: _Outline) -> Iterator[Tensor]:
             layers = (_numbers(kind.layers) if kind.layers else every) if layered else (0,)
             left -= len(layers)
             if left < 0:
-                msg = f"it has more than {_MAX_TENSORS} tensors"
+                msg = f"it has more than {MAX_TENSORS} tensors"
                 raise ValueError(msg)
             for layer in layers:
                 own = f"blk.{layer}.{name.removeprefix(_ANY_LAYER)}" if layered else name

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lading.estimate import EstimateSettings, estimate
@@ -19,6 +20,13 @@ def test_a_drafter_adds_its_own_weights_and_cache_but_no_second_overhead(model: 
     both = with_drafter(alone, model("llama"), SETTINGS)
     for one, second, sum_ in zip(alone.uses, drafter.uses, both.uses, strict=True):
         assert sum_.total == one.total + second.total - second.overhead
+
+
+def test_a_drafters_cache_is_not_quantized_with_the_models(model: Models) -> None:
+    small = replace(SETTINGS, cache_type_k="q8_0", cache_type_v="q8_0")
+    both = with_drafter(estimate(model("Llama-3.1-8B"), small), model("llama"), small)
+    added = both.devices[0].kv - estimate(model("Llama-3.1-8B"), small).devices[0].kv
+    assert added == estimate(model("llama"), SETTINGS).devices[0].kv
 
 
 def test_an_adapter_lies_with_the_layers_that_it_changes(model: Models) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 from accuracy import ROOT, hparams_of
-from shapes import Shape, Size, shape
+from shapes import Shape, Size, limit, shape
 
 from lading.estimate import EstimateSettings, estimate
 from lading.estimate.companions import with_adapter
+from lading.estimate.refused import refusal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,9 +31,10 @@ params.model.path = sys.argv[1]
 params.n_ctx, params.n_parallel, params.n_ubatch = 1000, 2, 256
 params.fit_params = params.warmup = False
 params.port, params.offline = 0, True
-if len(sys.argv) > 2:
+params.cache_type_k, params.cache_type_v = (getattr(xllamacpp.ggml_type, f"GGML_TYPE_{name}") for name in sys.argv[2:4])
+if len(sys.argv) > 4:
     adapter = xllamacpp.CommonAdapterLoraInfo()
-    adapter.path, adapter.scale = sys.argv[2], 1.0
+    adapter.path, adapter.scale = sys.argv[4], 1.0
     params.lora_adapters = [adapter]
 server = xllamacpp.Server(params)
 """
@@ -39,10 +42,12 @@ LOADED = "model loaded"
 SETTINGS = EstimateSettings(ctx_size=1000, parallel=2, ubatch=256, overhead=(0, 0))
 
 
-def logged(*paths: Path) -> str:
+def said(path: Path, *adapters: Path, keys: str = "F16", values: str = "F16") -> str:
     """Return what a runtime says until it has loaded the model; it is ended then, for how it ends is not the question here."""
     with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, *map(str, paths)], stderr=subprocess.PIPE, text=True
+        ["env", "GGML_NO_BACKTRACE=1", sys.executable, "-c", PROGRAM, path, keys, values, *adapters],
+        stderr=subprocess.PIPE,
+        text=True,
     ) as runtime:
         try:
             lines: list[str] = []
@@ -52,7 +57,11 @@ def logged(*paths: Path) -> str:
                     break
         finally:
             runtime.kill()
-    log = "".join(lines)
+    return "".join(lines)
+
+
+def logged(path: Path, *adapters: Path) -> str:
+    log = said(path, *adapters)
     assert LOADED in log, log[-2000:]
     return log
 
@@ -105,3 +114,16 @@ def test_an_adapter_takes_what_was_estimated(tmp_path: Path, storyteller: str) -
     added = (both.host.weights - alone.host.weights) / MEBIBYTE
     assert added == pytest.approx(mebibytes(logged(STORYTELLER, path), "LoRA"), abs=0.0101)
     assert mebibytes(storyteller, "LoRA") == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "layers", "head", "values"),
+    [("phi3", 40, 128, "q8_0"), ("qwen3", 4, 80, "f16"), ("deepseek2", 4, 64, "f16")],
+)
+def test_a_cache_that_is_refused_is_one_that_the_runtime_does_not_load(
+    kind: str, layers: int, head: int, values: str, tmp_path: Path
+) -> None:
+    path = limit(kind, layers, head).write(tmp_path / f"{kind}.gguf")
+    assert refusal(hparams_of(path), replace(SETTINGS, cache_type_k="q8_0", cache_type_v=values)) is not None
+    assert LOADED not in said(path, keys="Q8_0", values=values.upper())
+    assert LOADED in said(path)

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from accuracy import Row, compute_errors, counted, hparams_of, settings, table
 from held_out import HELD_OUT
-from shapes import REAL, TOYS, shape
+from shapes import REAL, TOYS, limit, shape
 
 from lading.errors import UsageError
 from lading.estimate import Estimate, EstimateSettings, estimate
+from lading.estimate.refused import refusal
 
 if TYPE_CHECKING:
     from shapes import Models
+
+    from lading.hparams import Hparams
 
 FITTED, OTHERS = table("oracle.json"), table("held_out.json")
 SAID = json.loads((Path(__file__).parent / "oracle.json").read_text(encoding="utf-8"))
@@ -40,7 +43,7 @@ def test_the_tables_cover_21_architectures_eleven_real_models_and_33_held_out() 
     assert set(OTHERS) == set(HELD_OUT)
     assert not set(OTHERS) & set(FITTED)
     assert (len(TOYS), len(REAL), len(HELD_OUT)) == (21, 11, 33)
-    assert sum(map(len, FITTED.values())) >= 970
+    assert sum(map(len, FITTED.values())) >= 1090
     assert sum(map(len, OTHERS.values())) >= 600
 
 
@@ -106,8 +109,34 @@ def test_the_second_copy_of_repacked_weights_is_equal_to_the_byte(said: list[Any
     assert estimate(hparams, EstimateSettings(ctx_size=512, repack=False)).host.repacked == 0
 
 
-def test_what_llama_cpp_refuses_for_want_of_flash_attention_is_refused() -> None:
-    refused = {words for _, words, *rest in SAID["rows"] if "requires flash_attn" in str(rest[0])}
-    assert refused == {"ctx=4096 ctv=q8_0 flash=0"}
-    with pytest.raises(UsageError, match="needs flash attention"):
-        settings("ctx=4096 ctv=q8_0 flash=0")
+def refused(model: Hparams, words: str) -> str:
+    """Return what is said of settings that llama.cpp would not run a model with, "" of others."""
+    try:
+        found = refusal(model, settings(words))
+    except UsageError as error:
+        return error.message
+    return found.message if found else ""
+
+
+def test_what_llama_cpp_refuses_is_refused_and_nothing_else(model: Models) -> None:
+    for said in (SAID, json.loads((Path(__file__).parent / "held_out.json").read_text(encoding="utf-8"))):
+        answers = [(name, words, isinstance(first, str)) for name, words, first, *_ in said["rows"]]
+        assert [(name, words, bool(refused(model(name), words))) for name, words, _ in answers] == answers
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _, _ in SAID["limits"]}))
+def test_caches_at_the_limits_of_llama_cpp_are_refused_as_it_does(name: str, tmp_path: Path) -> None:
+    kind, layers, head = name.split()
+    hparams = hparams_of(limit(kind, int(layers), int(head)).write(tmp_path / "limit.gguf", vocabulary=False))
+    answers = [(words, bool(said)) for one, words, said in SAID["limits"] if one == name]
+    assert [(words, bool(refused(hparams, words))) for words, _ in answers] == answers
+
+
+def test_a_refusal_says_what_would_be_taken(model: Models) -> None:
+    phi = refusal(model("Phi-4-14B"), EstimateSettings(cache_type_k="q8_0", cache_type_v="q8_0", parallel=2), "phi:4")
+    assert phi is not None
+    assert phi.message == "phi:4: llama.cpp breaks off over a cache of q8_0 and q8_0 with 2 slots"
+    assert phi.hint == "--cache-type-k f16, or --parallel 1"
+    deep = refusal(model("DeepSeek-V3"), EstimateSettings(cache_type_k="q8_0"))
+    assert deep is not None
+    assert deep.hint == "--cache-type-k q8_0 --cache-type-v q8_0"

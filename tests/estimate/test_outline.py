@@ -81,7 +81,7 @@ def changed(**more: Any) -> str:
         changed(tensors={"blk.*.a": [["F16", [4], "3-1"]]}),
         changed(tensors={"blk.*.a": [["F16", [4], "1,1"]]}),
         changed(tensors={"blk.*.a": [["F16", [4], "one"]]}),
-        changed(tensors={f"blk.*.{index}": [["F16", [4], "0-4095"]] for index in range(30)}),
+        changed(tensors={f"blk.*.{index}": [["F16", [4], "0-511"]] for index in range(17)}),
         changed(format="safetensors", bytes={"BF16": -1}),
     ],
 )  # fmt: skip

@@ -73,6 +73,32 @@ def test_nothing_is_chosen_among_different_models(candidate: Candidates) -> None
     assert chosen(both, machine(256)) == (None, "these are different models: one must be named")
 
 
+def test_models_of_one_size_and_two_architectures_are_different(candidate: Candidates) -> None:
+    both = [replace(one, parameters=8) for one in (candidate("Llama-3.1-8B"), candidate("Qwen3-8B"))]
+    assert chosen(both, machine(256)) == (None, "these are different models: one must be named")
+
+
+def test_two_files_of_one_quantization_are_two_models(candidate: Candidates) -> None:
+    twins = [
+        replace(one, label="Q8_0", select=f"{name}-Q8_0.gguf")
+        for name, one in zip("ab", [quants(candidate)[3]] * 2, strict=True)
+    ]
+    alone = replace(quants(candidate)[2], label="Q6_K")
+    both = (None, "these are different models: one must be named")
+    assert chosen([*twins, alone], machine(64)) == chosen(twins, machine(64, 4)) == both
+    # Where another one is best, what stands beside it is no matter.
+    assert chosen([*twins, alone], machine(64, 9))[0] == "Q6_K"
+    # In an index they are one model in several formats.
+    forms = [replace(one, select=f"sha256:{name}") for name, one in zip("ab", twins, strict=True)]
+    assert chosen(forms, machine(64))[0] == "Q8_0"
+
+
+def test_what_runs_without_a_layer_on_a_device_is_not_said_to_be_partly_there(candidate: Candidates) -> None:
+    name, why = chosen(quants(candidate), machine(64, 0.1))
+    assert name == "Q4_K"
+    assert why == "none of 5 fits whole in 100 MiB of the device; this one fits in memory, no layer on a device"
+
+
 def test_nothing_is_chosen_of_what_is_not_known() -> None:
     one = Candidate("new", Hparams("gguf", "brandnew", {}, (Tensor("a", (8,), "F32", 0, 32),)), parameters=8)
     name, why = chosen([one], machine(1))

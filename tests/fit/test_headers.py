@@ -6,7 +6,6 @@ import json
 import os
 import time
 import tracemalloc
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -88,11 +87,19 @@ def test_an_outline_saves_reading_and_a_broken_one_does_not(cache: HeaderCache, 
     files = Opened(a=llama)
     plain = Variant("a", (files.at("a"),))
     (read,) = candidates([plain], cache)
-    (told,) = candidates([replace(plain, outline=outline_of(read.model))], cache)
+    (told,) = candidates([plain._replace(outline=outline_of(read.model))], cache)
     assert files.opened == ["a"]
     assert weigh(told, HERE).found == weigh(read, HERE).found
-    candidates([replace(plain, outline='{"format":"gguf","tensors":')], cache)
+    candidates([plain._replace(outline='{"format":"gguf","tensors":')], cache)
     assert files.opened == ["a", "a"]
+
+
+def test_variants_of_one_name_keep_outlines_of_their_own(cache: HeaderCache, llama: bytes) -> None:
+    files = Opened(a=llama, b=gguf())
+    found = candidates([Variant(name, (files.at(name),)) for name in "ab"], cache)
+    alike = [Variant("x", (files.at(one.name),), outline=outline_of(one.model)) for one in found]
+    assert [one.parameters for one in candidates(alike, cache)] == [one.parameters for one in found]
+    assert found[0].parameters != found[1].parameters
 
 
 def test_shards_are_one_model_whose_parts_are_all_there(cache: HeaderCache) -> None:

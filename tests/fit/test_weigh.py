@@ -8,7 +8,7 @@ import pytest
 from lading.errors import FormatError, UsageError
 from lading.estimate import EstimateSettings, Override
 from lading.estimate.inverse import largest_context, most_layers
-from lading.fit import LEAST_CONTEXT, Candidate, Fits, described, settle, usual_context, weigh
+from lading.fit import LEAST_CONTEXT, Candidate, Fits, described, remedies, settle, usual_context, weigh
 from lading.formats.tensor import Tensor
 from lading.hardware import Device
 from lading.hparams import Hparams
@@ -151,3 +151,27 @@ def test_settling_takes_a_smaller_cache_then_a_shorter_context(candidate: Candid
     assert LEAST_CONTEXT <= (kept.settings.ctx_size or 0) < 4096
     assert settle(one, tight, EstimateSettings(ctx_size=4096), free_cache=False).fits is Fits.NO
     assert settle(one, machine(2), free_cache=True).fits is Fits.NO
+
+
+def narrow(candidate: Candidates) -> Candidate:
+    """A model whose heads no quantized cache takes."""
+    one = candidate("Qwen3-8B")
+    said = {**one.model.said, "attention.key_length": 80, "attention.value_length": 80}
+    return replace(one, model=replace(one.model, said=said))
+
+
+def test_a_cache_that_llama_cpp_would_not_take_is_never_settled_for(candidate: Candidates) -> None:
+    one = narrow(candidate)
+    needs = weigh(one, machine(64)).settings
+    tight = machine(weigh(one, machine(64), replace(needs, ctx_size=4096, repack=False)).total / GIB / 0.98)
+    row = settle(one, tight, free_cache=True)
+    assert (row.fits, row.settings.cache_type_k, row.settings.cache_type_v) == (Fits.WHOLE, "f16", "f16")
+    assert (row.settings.ctx_size or 0) < 8192
+    small = EstimateSettings(ctx_size=8192)
+    assert settle(one, tight, small, free_cache=True).fits is Fits.NO
+    assert not [way.what for way in remedies(weigh(one, tight, small), tight) if "cache-type" in way.what]
+
+
+def test_a_cache_that_llama_cpp_would_not_take_is_refused_by_name(candidate: Candidates) -> None:
+    with pytest.raises(UsageError, match=r"^Qwen3-8B: .*80 elements a head as q8_0"):
+        weigh(narrow(candidate), machine(64), EstimateSettings(cache_type_k="q8_0"))

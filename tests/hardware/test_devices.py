@@ -67,6 +67,19 @@ class TestNvidia:
         (orin,) = from_query("0, Orin (nvgpu), [N/A], [N/A], [N/A]\n")
         assert (orin.memory, orin.shared) == (None, True)
 
+    def test_a_device_in_trouble_is_told_of_and_not_used(self) -> None:
+        # The words for what cannot be read stand in nvidia-smi's manual, each in brackets.
+        lost, well = from_query(
+            "0, NVIDIA L4, [Unknown Error], [Unknown Error], [N/A]\n1, NVIDIA L4, 23034, 22500, [N/A]\n"
+        )
+        assert (lost.memory, lost.shared, lost.problem) == (None, False, "nvidia-smi says [Unknown Error]")
+        assert (well.memory, well.problem) == (23034 * MEBIBYTE, "")
+
+    def test_a_device_in_parts_without_any_is_told_of_and_not_used(self) -> None:
+        bare, whole = from_query(PARTED, "")
+        assert (bare.memory, bare.problem) == (None, "in MIG mode and without an instance")
+        assert whole.problem == ""
+
     def test_words_of_a_broken_driver_are_no_devices(self) -> None:
         assert from_query(BROKEN) == []
         assert from_query("No devices were found\n") == []

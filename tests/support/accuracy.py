@@ -35,6 +35,7 @@ _NUMBERS = {
     "batch": "batch",
     "devices": "devices",
     "ngl": "gpu_layers",
+    "moe": "n_cpu_moe",
 }
 # A device that has nothing but a norm computes some bytes.
 _SMALL = 64 * 1024
@@ -60,7 +61,7 @@ class Row:
     @property
     def parted(self) -> bool:
         """Whether layers are computed apart from their cache or from some of their tensors."""
-        return "kv_offload" in self.words or "cpu=" in self.words
+        return any(word in self.words for word in ("kv_offload", "cpu=", "moe="))
 
     @property
     def total(self) -> int:

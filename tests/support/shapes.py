@@ -660,3 +660,8 @@ def shape(name: str, size: Size | None = None) -> Shape:
     made = Shape(architecture, size or real)
     build(made)
     return made
+
+
+def limit(name: str, layers: int, head: int) -> Shape:
+    """Return a toy of so many layers, with heads of so many elements, as wide as they are together."""
+    return shape(name, Size(layers, 4 * head, heads=4, kv_heads=2, head_dim=head))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from lading.estimate.settings import row_bytes, window_cells
+from lading.estimate.settings import row_bytes, rows_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ def kept_by(layers: Sequence[Layer], settings: EstimateSettings, cells: Cells) -
 
 
 def _kept(layer: Layer, widest: int, settings: EstimateSettings, cells: Cells) -> Kept:
-    rows = cells.streams * (window_cells(layer.window, settings, cells) if layer.window else cells.each)
+    rows = rows_of(layer.window, settings, cells)
     values = max(layer.values, widest) if layer.keys and layer.values else layer.values
     return Kept(
         keys=row_bytes(settings.cache_type_k, layer.keys) * rows,

@@ -19,8 +19,12 @@ _KINDS = ("keys", "values", "state", "compute", "output", "weights", "mapped", "
 
 
 def with_drafter(found: Estimate, drafter: Hparams, settings: EstimateSettings) -> Estimate:
-    """Return the estimate with a second model beside the first, run with the same settings but counted without overhead."""
-    other = estimate(drafter, replace(settings, overhead=(0, 0), overrides=(), n_cpu_moe=0))
+    """Return the estimate with a second model beside the first, run with the same settings but counted without overhead.
+
+    Its cache is of F16 whatever the first one's is: llama-server has flags of their own for a drafter's.
+    """
+    plain = replace(settings, cache_type_k="f16", cache_type_v="f16")
+    other = estimate(drafter, replace(plain, overhead=(0, 0), overrides=(), n_cpu_moe=0))
     uses = tuple(_together(one, second) for one, second in zip(found.uses, other.uses, strict=True))
     notes = (*found.notes, *(f"drafter: {note}" for note in other.notes))
     return replace(found, uses=uses, known=found.known and other.known, notes=tuple(dict.fromkeys(notes)))
@@ -50,10 +54,10 @@ def with_projector(found: Estimate, projector: Hparams, settings: EstimateSettin
 def _with_weights(uses: Sequence[Use], sizes: dict[int | None, int]) -> tuple[Use, ...]:
     places: tuple[int | None, ...] = (None, *range(len(uses) - 1))
     return tuple(
-        replace(use, weights=use.weights + sizes.get(place, 0)) for use, place in zip(uses, places, strict=True)
+        use._replace(weights=use.weights + sizes.get(place, 0)) for use, place in zip(uses, places, strict=True)
     )
 
 
 def _together(one: Use, other: Use) -> Use:
     sums = {kind: getattr(one, kind) + getattr(other, kind) for kind in _KINDS}
-    return replace(one, **sums)
+    return one._replace(**sums)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from lading.estimate.architectures import CACHELESS, ENCODERS, HYBRID_BY_INTERVAL
 from lading.estimate.layers import head_widths, is_mla
 from lading.estimate.placement import kept_back, layer_of
-from lading.estimate.settings import PLAIN_TYPES, padded, window_cells
+from lading.estimate.settings import PLAIN_TYPES, padded, rows_of, window_cells
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +62,7 @@ def compute_of(
     graph = _Graph(hparams, layers, settings, cells, tokens, settings.flash)
     if not places.used:
         floats: dict[int | None, float] = {None: _masks(graph) + max(_peaks(graph))}
-    elif len(places.used) > 1 and places.whole and settings.kv_offload and not kept_back(hparams, settings, places):
+    elif settings.devices > 1 and places.whole and settings.kv_offload and not kept_back(hparams, settings, places):
         floats = _piped(graph, places)
     else:
         floats = _parted(graph, places)
@@ -192,19 +192,33 @@ def _attention(graph: _Graph) -> float:
         return 0
     key, _ = head_widths(hparams)
     queries = heads * key
-    scores = 0 if graph.flash else heads * graph.cells.each
+    scores = _copied(graph) if graph.flash else heads * graph.cells.each
     if is_mla(hparams):
         rope, rank = hparams.number("rope.dimension_count"), hparams.number("attention.kv_lora_rank")
-        return heads * (hparams.number("attention.key_length_mla") + rope + rank + key) + 5 * width + scores
+        before = heads * (hparams.number("attention.key_length_mla") + rope + rank + key)
+        # Copies lie beside queries and results only, where what was before them has gone.
+        return 5 * width + (max(before, heads * (key + rank) + scores) if graph.flash else before + scores)
     if hparams.architecture in HYBRID_BY_INTERVAL:
         # Queries come with a gate as wide, and are cut out, normed and turned one after the other.
         return 3 * width + 4 * queries + scores
     if graph.flash:
-        return queries * (2 if any(layer.window for layer in graph.layers) else 1) + kept + 5 * width
+        return queries * (2 if any(layer.window for layer in graph.layers) else 1) + kept + 5 * width + scores
     # Queries no wider than the model take the place of the norm's output if they are cut out of a joint product.
     fused = any(".attn_qkv." in tensor.name for tensor in hparams.tensors)
     beside = 2 if queries > width else 0 if fused else 1
     return 5 * width + beside * queries + scores
+
+
+def _copied(graph: _Graph) -> float:
+    """Return the copy in F16 that flash attention makes of a cache of F32 (build_attn_mha in src/llama-graph.cpp)."""
+    keys, values = (kind == "f32" for kind in (graph.settings.cache_type_k, graph.settings.cache_type_v))
+    # Values that are kept within the keys are copied for themselves.
+    within = graph.hparams.number("attention.kv_lora_rank") if is_mla(graph.hparams) else 0
+    copies = (
+        (keys * layer.keys + values * (layer.values or within)) * rows_of(layer.window, graph.settings, graph.cells)
+        for layer in graph.layers
+    )
+    return max(copies, default=0) / 2 / graph.tokens
 
 
 def _attention_without_cache(graph: _Graph, heads: int) -> float:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lading.errors import FormatError
 from lading.estimate.architectures import (
@@ -22,8 +21,7 @@ _WIDEST = 2**24
 _EXAONE4_LARGE = 64  # layers; of exaone4 only this size has windows
 
 
-@dataclass(frozen=True, slots=True)
-class Layer:
+class Layer(NamedTuple):
     """One layer's memory, in elements: of keys and of values for each token, of its state for each sequence.
 
     `window` is how many tokens it looks back, 0 for all of them.
@@ -51,7 +49,7 @@ def layers_of(hparams: Hparams) -> tuple[Layer, ...]:
         if index >= trunk:
             layers.append(Layer())
         elif kind in HYBRID_IN_EACH:
-            layers.append(replace(layer, convolution=convolution, state=state))
+            layers.append(layer._replace(convolution=convolution, state=state))
         elif recurrent[index]:
             layers.append(Layer(convolution=convolution, state=state))
         else:

@@ -7,11 +7,10 @@ import struct
 from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lading.estimate.architectures import ENCODERS
 from lading.estimate.settings import REPACKED, padded
-from lading.hparams import MAX_LAYERS
 
 if TYPE_CHECKING:
     from lading.estimate.settings import EstimateSettings
@@ -23,11 +22,18 @@ _LAYER = re.compile(r"blk\.([0-9]{1,4})\.")
 _INPUT = ("token_embd.weight", "position_embd.weight", "token_types.weight", "per_layer_token_embd.weight")
 _FIRST_LAYER = ("token_embd_norm.", "per_layer_model_proj.", "per_layer_proj_norm.")
 _MATRIX = 2
-_Rule = tuple[re.Pattern[str], int | None]
+_EXPERTS = re.compile(r"\.ffn_(up|down|gate|gate_up)_(ch|)exps")
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
+class _Rule(NamedTuple):
+    """Tensors that lie elsewhere than their layer; with `layers` those of so many first ones only."""
+
+    pattern: re.Pattern[str]
+    device: int | None
+    layers: int | None = None
+
+
+class Places(NamedTuple):
     """The device of each layer, and of the output; None is the host."""
 
     layers: tuple[int | None, ...]
@@ -105,7 +111,7 @@ def kept_back(hparams: Hparams, settings: EstimateSettings, places: Places) -> d
             continue
         rule = _rule(tensor.name, rules)
         experts = "_exps." in tensor.name
-        if rule is not None and rule[1] is None:
+        if rule is not None and rule.device is None:
             kind = "experts" if experts else "dense" if ".ffn_" in tensor.name else "other"
             widths[kind] = max(widths.get(kind, 0), tensor.shape[0] + tensor.shape[1])
         elif experts and tensor.name.endswith("weight"):
@@ -127,20 +133,22 @@ def layer_of(name: str) -> int | None:
 
 
 def _rules(settings: EstimateSettings) -> list[_Rule]:
-    rules: list[_Rule] = [(re.compile(one.pattern), one.device) for one in settings.overrides]
-    if settings.n_cpu_moe:
-        first = "|".join(map(str, range(min(settings.n_cpu_moe, MAX_LAYERS))))
-        rules.append((re.compile(rf"blk\.({first})\.ffn_(up|down|gate|gate_up)_(ch|)exps"), None))
-    return rules
+    rules = [_Rule(re.compile(one.pattern), one.device) for one in settings.overrides]
+    return [*rules, _Rule(_EXPERTS, None, settings.n_cpu_moe)] if settings.n_cpu_moe else rules
 
 
 def _rule(name: str, rules: list[_Rule]) -> _Rule | None:
-    return next((rule for rule in rules if rule[0].search(name)), None)
+    for rule in rules:
+        if rule.pattern.search(name):
+            layer = layer_of(name)
+            if rule.layers is None or (layer is not None and layer < rule.layers):
+                return rule
+    return None
 
 
 def _devices(tensor: Tensor, hparams: Hparams, places: Places, rules: list[_Rule]) -> tuple[int | None, ...]:
     if rule := _rule(tensor.name, rules):
-        return (rule[1],)
+        return (rule.device,)
     layer = layer_of(tensor.name)
     if layer is not None:
         return (places.layers[layer] if layer < len(places.layers) else places.output,)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 HOST = "host"
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+# A named tuple, as a header's nouns are: a search for a context makes hundreds of them.
+
+
+class Use(NamedTuple):
     """Bytes that one device is asked for. `name` is `host` or `device 0`, `device 1`...
 
     `weights` are what is held of the file, `mapped` how much of that are pages of it, which the system may drop and read

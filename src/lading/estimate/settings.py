@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from lading.errors import UsageError
 from lading.formats.gguf_types import TENSOR_TYPES
@@ -27,8 +27,7 @@ _MOST_CONTEXT = 2**31 - 1
 _BLOCKS = {name: (elements, size) for name, elements, size in TENSOR_TYPES.values()}
 
 
-@dataclass(frozen=True, slots=True)
-class Override:
+class Override(NamedTuple):
     """Tensors whose name a regular expression is found in, to lie on a device: a number, or None for the host."""
 
     pattern: str
@@ -113,8 +112,7 @@ class EstimateSettings:
         return self.flash_attention != "off"
 
 
-@dataclass(frozen=True, slots=True)
-class Cells:
+class Cells(NamedTuple):
     """What a context becomes: `each` cells in each of `streams` caches, and `tokens` computed at once."""
 
     context: int
@@ -127,11 +125,11 @@ def cells_of(settings: EstimateSettings, hparams: Hparams) -> Cells:
     """Return the sizes that llama.cpp makes of the context: padded to 256 cells, shared out where slots have their own."""
     asked = settings.ctx_size or hparams.number("context_length") or 4096
     context = padded(asked, _CELLS)
-    tokens = min(settings.ubatch, settings.batch, asked)
-    if settings.unified or settings.parallel == 1:
-        return Cells(context, context, 1, tokens)
-    each = padded(max(1, context // settings.parallel), _CELLS)
-    return Cells(each * settings.parallel, each, settings.parallel, tokens)
+    streams = 1 if settings.unified else settings.parallel
+    each = padded(max(1, context // streams), _CELLS)
+    # Models that look ahead (encoders) compute a batch at once also where it is longer than what was asked for.
+    longest = each * streams if hparams.said.get("attention.causal") is False else asked
+    return Cells(each * streams, each, streams, min(settings.ubatch, settings.batch, longest))
 
 
 def window_cells(window: int, settings: EstimateSettings, cells: Cells) -> int:
@@ -142,9 +140,19 @@ def window_cells(window: int, settings: EstimateSettings, cells: Cells) -> int:
     return padded(min(cells.each, window * sequences + cells.tokens), _CELLS)
 
 
+def rows_of(window: int, settings: EstimateSettings, cells: Cells) -> int:
+    """Return the rows that a layer keeps in all caches together; `window` 0 is one that looks back at everything."""
+    return cells.streams * (window_cells(window, settings, cells) if window else cells.each)
+
+
 def padded(value: int, step: int) -> int:
     """Return the next multiple of `step`."""
     return -(-value // step) * step
+
+
+def block_of(kind: str) -> int:
+    """Return how many elements of a cache type are kept together."""
+    return _BLOCKS[kind.upper()][0]
 
 
 def row_bytes(kind: str, elements: int) -> int:

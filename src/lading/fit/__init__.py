@@ -11,7 +11,7 @@ Nothing here opens a file, asks a device or knows where a model comes from; `hea
 
 from __future__ import annotations
 
-from lading.fit.choose import Choice, choose
+from lading.fit.choose import SEVERAL, Choice, choose
 from lading.fit.machine import Machine, described, machine_of, told
 from lading.fit.remedy import Remedy, remedies, unfit_error
 from lading.fit.row import DEFAULT_CONTEXT, Candidate, Fits, Row
@@ -20,6 +20,7 @@ from lading.fit.weigh import LEAST_CONTEXT, settle, usual_context, weigh
 __all__ = [
     "DEFAULT_CONTEXT",
     "LEAST_CONTEXT",
+    "SEVERAL",
     "Candidate",
     "Choice",
     "Fits",

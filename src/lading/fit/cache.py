@@ -22,11 +22,15 @@ _LARGEST = 16 * 1024 * 1024
 
 
 class Known(msgspec.Struct, frozen=True, array_like=True):
-    """What was read of one header: its outline, its quantization, and which part of a split model it is (from 0, of how many)."""
+    """What was read of one header: its outline, its quantization, and which part of a split model it is (from 0, of how many).
+
+    `kind` is what it says it is instead of a model, "" for one.
+    """
 
     outline: str
     label: str = ""
     part: tuple[int, int] = (0, 1)
+    kind: str = ""
 
 
 class _File(msgspec.Struct, frozen=True):

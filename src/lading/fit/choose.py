@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from lading.fit.machine import Machine
     from lading.fit.row import Row
 
+SEVERAL = "these are different models: one must be named"
+"""Why nothing is chosen of different models."""
+
 LOSSLESS = 12.0
 """Bits per weight; a model that has more is twice as large as one of 8 bits, and no better that anybody has shown."""
 
@@ -39,24 +42,35 @@ def choose(rows: Sequence[Row], machine: Machine) -> Choice:
     if not rows:
         return Choice(None, "there is nothing to choose from")
     if _differ(rows):
-        return Choice(None, "these are different models: one must be named")
-    room = _room(machine)
-    whole = [row for row in rows if row.fits is Fits.WHOLE]
-    if whole:
-        best = max(whole, key=lambda row: (_bits(row) <= LOSSLESS, _bits(row), row.weights))
-        return Choice(best, _of(rows, f"fits whole in {room}", f"best of {len(rows)} that fits whole in {room}"))
-    partly = [row for row in rows if row.fits is Fits.PARTLY]
-    if partly:
-        enough = [row for row in partly if _bits(row) >= ENOUGH]
-        best = min(enough, key=_bits) if enough else max(partly, key=_bits)
-        where = "fits partly on devices, the rest in memory"
-        return Choice(best, _of(rows, where, f"none of {len(rows)} fits whole in {room}; this one {where}"))
+        return Choice(None, SEVERAL)
+    choice = _whole(rows, machine) or _partly(rows, machine)
+    if choice is not None:
+        return Choice(None, SEVERAL) if _has_twin(choice.row, rows) else choice
     if any(row.fits is Fits.UNKNOWN for row in rows):
         unknown = next(row for row in rows if row.fits is Fits.UNKNOWN)
         kind = unknown.found.architecture or "none named"
         return Choice(None, f"whether it fits is not known: of its memory ({kind}) only the weights are")
     least = min(rows, key=lambda row: row.total)
     return Choice(None, f"{_of(rows, 'it does not', f'none of {len(rows)} does')} fit: {memory(least.total)} at least")
+
+
+def _whole(rows: Sequence[Row], machine: Machine) -> Choice | None:
+    whole = [row for row in rows if row.fits is Fits.WHOLE]
+    if not whole:
+        return None
+    best = max(whole, key=lambda row: (_bits(row) <= LOSSLESS, _bits(row), row.weights))
+    where = f"fits whole in {_room(machine)}"
+    return Choice(best, _of(rows, where, f"best of {len(rows)} that {where}"))
+
+
+def _partly(rows: Sequence[Row], machine: Machine) -> Choice | None:
+    partly = [row for row in rows if row.fits is Fits.PARTLY]
+    if not partly:
+        return None
+    enough = [row for row in partly if _bits(row) >= ENOUGH]
+    best = min(enough, key=_bits) if enough else max(partly, key=_bits)
+    placed = "fits partly on devices, the rest in memory" if best.gpu_layers else "fits in memory, no layer on a device"
+    return Choice(best, _of(rows, placed, f"none of {len(rows)} fits whole in {_room(machine)}; this one {placed}"))
 
 
 def _of(rows: Sequence[Row], alone: str, among: str) -> str:
@@ -81,4 +95,10 @@ def _bits(row: Row) -> float:
 
 def _differ(rows: Sequence[Row]) -> bool:
     counts = [row.candidate.parameters for row in rows if row.candidate.parameters]
-    return bool(counts) and max(counts) > _ALIKE * min(counts)
+    kinds = {row.found.architecture for row in rows if row.candidate.model.format == "gguf"}
+    return len(kinds) > 1 or (bool(counts) and max(counts) > _ALIKE * min(counts))
+
+
+def _has_twin(best: Row | None, rows: Sequence[Row]) -> bool:
+    """Say whether the best one is one of several that no quantization tells apart: two models, however much alike."""
+    return best is not None and best.candidate.of_file and sum(row.candidate.of_file for row in rows) > 1

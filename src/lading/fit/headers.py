@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from lading.errors import FormatError, LadingError
@@ -23,14 +23,16 @@ if TYPE_CHECKING:
 PARALLEL = 8
 """Headers read at a time over a network."""
 
+_NO_MODELS = {"adapter": "an adapter", "mmproj": "a projector", "imatrix": "an importance matrix"}
+
 # Named tuples, as in the readers: a whole command may take no longer than some dozens of dataclasses do.
 
 
 class HeaderAt(NamedTuple):
     """A GGUF file to be opened if its header is not known.
 
-    `key` is what it is remembered by, a digest or what else tells these bytes from others, None where nothing does. `remote`
-    says that each read is a request.
+    `key` is what it is remembered by, a digest or what else tells these bytes from others, None where nothing does; who
+    says that it is the digest belongs to it unless that was verified. `remote` says that each read is a request.
     """
 
     name: str
@@ -46,8 +48,7 @@ class Tensors(NamedTuple):
     config: Callable[[], bytes] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(NamedTuple):
     """One quantization or variant before its headers are read; names as in `Candidate`.
 
     `weights` are a model's shards in order, or something else than GGUF; `outline`, if not "", saves reading them.
@@ -68,6 +69,7 @@ class _Read(NamedTuple):
     hparams: Hparams
     label: str
     part: tuple[int, int]
+    kind: str = ""
 
 
 _Outcome = _Read | LadingError
@@ -80,14 +82,18 @@ def candidates(
 
     `warn` hears of a variant that cannot be read, which is left out; if none can, the first one's error is raised.
     """
-    outlined = {variant.name: hparams for variant in variants if (hparams := _outlined(variant))}
-    places = [place for variant in variants for place in _places(variant, known=variant.name in outlined)]
+    outlined = [_outlined(variant) for variant in variants]
+    places = [
+        place
+        for variant, known in zip(variants, outlined, strict=True)
+        for place in _places(variant, known=known is not None)
+    ]
     read = _read_all(places, cache)
     found = []
     troubles: list[LadingError] = []
-    for variant in variants:
+    for variant, known in zip(variants, outlined, strict=True):
         try:
-            found.append(_candidate(variant, outlined.get(variant.name), read))
+            found.append(_candidate(variant, known, read))
         except LadingError as error:
             troubles.append(error)
     if cache is not None:
@@ -128,6 +134,7 @@ def _candidate(variant: Variant, outlined: Hparams | None, read: Mapping[object,
         hparams = _tensors(variant.weights)
     else:
         shards = [_got(place, read) for place in variant.weights]
+        _check_kind(variant.weights[0], shards[0])
         _check_parts(variant.weights, shards)
         # Only the first part of a split model says more than its tensors.
         hparams = replace(shards[0].hparams, tensors=tuple(one for shard in shards for one in shard.hparams.tensors))
@@ -155,6 +162,12 @@ def _tensors(weights: Tensors) -> Hparams:
         config = weights.config()
     said = config_hparams((), config)
     return replace(said, tensors=(Tensor("weights", (weights.size,), "U8", 0, weights.size),))
+
+
+def _check_kind(place: HeaderAt, read: _Read) -> None:
+    if what := _NO_MODELS.get(read.kind):
+        msg = f"{place.name} is {what}, and no model by itself"
+        raise FormatError(msg, hint="name the model that it goes with")
 
 
 def _check_parts(places: Sequence[HeaderAt], shards: Sequence[_Read]) -> None:
@@ -212,19 +225,19 @@ def _remember(place: HeaderAt, outcome: _Outcome, cache: HeaderCache) -> None:
     from lading.outline import MAX_OUTLINE, outline_of  # noqa: PLC0415 - as above
 
     if place.key and isinstance(outcome, _Read) and len(text := outline_of(outcome.hparams)) <= MAX_OUTLINE:
-        cache.put(place.key, Known(text, outcome.label, outcome.part))
+        cache.put(place.key, Known(text, outcome.label, outcome.part, outcome.kind))
 
 
 def _read_together(places: Sequence[HeaderAt], like: Vocabulary | None) -> dict[object, _Outcome]:
     if not places:
         return {}
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - for several remote files only
+    from lading.crew import Crew  # noqa: PLC0415 - for several remote files only
 
     def one(place: HeaderAt) -> _Outcome:
         return _outcome(lambda: _read_far(place, like, []))
 
-    with ThreadPoolExecutor(min(PARALLEL, len(places))) as pool:
-        return dict(zip(map(_identity, places), pool.map(one, places), strict=True))
+    with Crew(min(PARALLEL, len(places))) as crew:
+        return dict(zip(map(_identity, places), crew.map(one, places), strict=True))
 
 
 def _outcome(work: Callable[[], _Read]) -> _Outcome:
@@ -255,13 +268,15 @@ def _read_from(reader: RangeReader) -> _Read:
 
 def _read_of(hparams: Hparams, header: GgufHeader) -> _Read:
     split = header.split
-    return _Read(hparams, header.file_type or "", (split.number, split.parts) if split else (0, 1))
+    kind = "mmproj" if hparams.architecture == "clip" else header.metadata.get("general.type")
+    part = (split.number, split.parts) if split else (0, 1)
+    return _Read(hparams, header.file_type or "", part, kind if isinstance(kind, str) and kind in _NO_MODELS else "")
 
 
 def _remembered(known: Known) -> _Read | None:
     from lading.outline import read_outline  # noqa: PLC0415 - as above
 
     try:
-        return _Read(read_outline(known.outline), known.label, known.part)
+        return _Read(read_outline(known.outline), known.label, known.part, known.kind)
     except FormatError:
         return None

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from lading.errors import UnfitError
+from lading.estimate.refused import refusal
 from lading.fit.row import Fits
 from lading.fit.weigh import LEAST_CONTEXT, weigh
 from lading.text import clean, memory
@@ -64,8 +65,9 @@ def _with_flags(unfit: Row, machine: Machine, asked: EstimateSettings) -> list[R
     placed = replace(asked, tensor_split=None, gpu_layers=None, devices=0)
     smaller = replace(placed, cache_type_k=_SMALL_CACHE, cache_type_v=_SMALL_CACHE)
     plain = asked.cache_type_k == asked.cache_type_v == "f16" and asked.flash
+    offered = plain and refusal(unfit.candidate.model, smaller) is None
     found = []
-    if plain and (row := weigh(unfit.candidate, machine, smaller)).fits is not Fits.NO:
+    if offered and (row := weigh(unfit.candidate, machine, smaller)).fits is not Fits.NO:
         found.append(Remedy(f"--cache-type-k {_SMALL_CACHE} --cache-type-v {_SMALL_CACHE}", row))
     for context in _CONTEXTS:
         if context < (asked.ctx_size or 0):

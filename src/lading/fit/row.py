@@ -47,6 +47,11 @@ class Candidate:
     notes: tuple[str, ...] = ()
 
     @property
+    def of_file(self) -> bool:
+        """Whether only the name of its file asks for it alone."""
+        return self.select.lower().endswith(".gguf")
+
+    @property
     def bits(self) -> float | None:
         """Bits of weights for each parameter; None where these are not known."""
         return _BITS * self.model.data_size / self.parameters if self.parameters else None

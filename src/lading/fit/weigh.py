@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lading.estimate import EstimateSettings, Estimator
 from lading.estimate.companions import with_adapter, with_drafter, with_projector
+from lading.estimate.refused import refusal
 from lading.fit.row import DEFAULT_CONTEXT, Fits, Row
 
 if TYPE_CHECKING:
@@ -31,9 +32,12 @@ def weigh(candidate: Candidate, machine: Machine, settings: EstimateSettings = _
 
     Of `settings` the context, the layers on devices, the experts on the host and the split are chosen where they are None
     or 0; `devices` is the machine's. A model that does not fit on devices whole has as many layers there as fit, or of
-    experts as few on the host as must be. What fits without the host's second copy of weights alone goes without it. Raises FormatError for a header that contradicts itself, UsageError for
-    settings that contradict the machine.
+    experts as few on the host as must be. What fits without the host's second copy of weights alone goes without it.
+    Raises FormatError for a header that contradicts itself, UsageError for settings that contradict the machine, and for
+    such as llama.cpp does not run this model with.
     """
+    if refused := refusal(candidate.model, settings, candidate.name):
+        raise refused
     scale = _Scale(candidate, machine)
     asked = _asked(candidate, machine, settings)
     found = scale.at(asked)
@@ -61,7 +65,8 @@ def settle(candidate: Candidate, machine: Machine, settings: EstimateSettings = 
         return asked
     wanted = asked.settings.ctx_size or DEFAULT_CONTEXT
     smaller = free_cache and settings.flash and settings.cache_type_k == settings.cache_type_v == "f16"
-    kinds = [replace(settings, cache_type_k=_SMALL_CACHE, cache_type_v=_SMALL_CACHE)] if smaller else []
+    small = replace(settings, cache_type_k=_SMALL_CACHE, cache_type_v=_SMALL_CACHE)
+    kinds = [small] if smaller and refusal(candidate.model, small) is None else []
     for kind in kinds:
         if (row := weigh(candidate, machine, replace(kind, ctx_size=wanted))).fits is not Fits.NO:
             return row

@@ -7,7 +7,6 @@ https://docs.nvidia.com/datacenter/tesla/mig-user-guide/
 
 from __future__ import annotations
 
-import csv
 import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -23,6 +22,8 @@ VENDOR = "NVIDIA"
 _COLUMNS = ("index", "name", "memory.total", "memory.free", "mig.mode.current")
 _QUERY = ("nvidia-smi", f"--query-gpu={','.join(_COLUMNS)}", "--format=csv,noheader,nounits")
 _LIST = ("nvidia-smi", "-L")
+# What the columns of memory say on a chip that shares the host's (Grace, Tegra); other words are those of trouble.
+_NOT_ITS_OWN = frozenset({"[N/A]", "[Not Supported]"})
 _MEBIBYTE = 1024 * 1024
 _GIGABYTE = 10**9
 _MODEL = re.compile(r"^Model:\s*(.+?)\s*$", re.MULTILINE)
@@ -51,6 +52,8 @@ def from_query(said: str, instances: str = "") -> list[Device]:
 
     `instances` is what `nvidia-smi -L` prints: a device in MIG mode is replaced by its instances there.
     """
+    import csv  # noqa: PLC0415 - where there is a driver
+
     parts = _instances(instances)
     devices: list[Device] = []
     for row in csv.reader(said.splitlines(), skipinitialspace=True):
@@ -58,12 +61,17 @@ def from_query(said: str, instances: str = "") -> list[Device]:
             continue
         index, name, total, free, mig = (cell.strip() for cell in row)
         if mig == "Enabled":
-            for profile, gigabytes in parts.get(int(index), []):
-                devices.append(Device(f"{name} MIG {profile}", VENDOR, gigabytes * _GIGABYTE, source="nvidia-smi"))
+            there = [
+                Device(f"{name} MIG {profile}", VENDOR, gigabytes * _GIGABYTE, source="nvidia-smi")
+                for profile, gigabytes in parts.get(int(index), [])
+            ]
+            bare = Device(name, VENDOR, source="nvidia-smi", problem="in MIG mode and without an instance")
+            devices += there or [bare]
             continue
         memory, left = _bytes(total), _bytes(free)
-        # On a chip that shares the host's memory (Grace, Tegra) these columns are "[N/A]".
-        devices.append(Device(name, VENDOR, memory, left, shared=memory is None, source="nvidia-smi"))
+        shared = total in _NOT_ITS_OWN
+        problem = "" if shared or memory is not None else f"nvidia-smi says {total}"
+        devices.append(Device(name, VENDOR, memory, left, shared=shared, source="nvidia-smi", problem=problem))
     return devices
 
 

@@ -123,6 +123,15 @@ def test_layers_go_to_a_device_as_far_as_they_fit(tmp_path: Path, candidate: Cal
     assert "experts of" in remarks(experts, Wanted())[0]
 
 
+def test_a_slot_is_said_to_have_no_more_than_the_model_was_trained_for(
+    tmp_path: Path, candidate: Callable[[str], Candidate]
+) -> None:
+    for context, each in ((65_536, "32,768"), (524_288, "131,072")):
+        wanted = Wanted(ctx_size=context, parallel=2, cache_ram=0)
+        found = plan(tmp_path, candidate("Llama-3.1-8B"), "900GiB", wanted=wanted)
+        assert remarks(found, wanted) == [f"2 slots of {each} tokens each"]
+
+
 def test_what_was_asked_for_is_not_changed(tmp_path: Path, candidate: Callable[[str], Candidate]) -> None:
     wanted = Wanted(ctx_size=4096, gpu_layers=10, cache_type_k="q4_0", cache_type_v="f16", cache_ram=7, parallel=2)
     found = plan(tmp_path, candidate("Llama-3.1-8B"), "64GiB", "rtx4090", wanted)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from counting_proxy import CountingProxy
+from hub import LoopbackHub
 from made_weights import gguf, gguf_shard
 from shapes import Size, shape
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from hub import LoopbackHub
     from real_registry import RegistryProcess
 
     from conftest import CommandLine
@@ -133,6 +133,49 @@ def test_shards_and_a_projector_are_one_row(session: Session, hub: LoopbackHub, 
     assert [one.data_size for one in by_name["Q8_0"].candidate.projectors] == [4096]
 
 
+NO_MODELS = {
+    "tuned-BF16.gguf": ({"general.architecture": "llama", "general.type": "adapter"}, "an adapter"),
+    "eyes-F32.gguf": ({"general.architecture": "clip"}, "a projector"),
+    "weighted-Q2_K.gguf": ({"general.type": "imatrix"}, "an importance matrix"),
+}
+
+
+def test_what_says_in_its_header_that_it_is_no_model_has_no_row(
+    lading: CommandLine, hub: LoopbackHub, quants: dict[str, Path]
+) -> None:
+    others = {name: gguf(said) for name, (said, _what) in NO_MODELS.items()}
+    hub.add("team/m", {**{path.name: path for path in quants.values()}, **others})
+    lading.environment |= {"HF_ENDPOINT": hub.url, "LADING_MEMORY": "64GiB"}
+    for flags in ((), ("--offline",)):
+        done = lading("fit", "hf://team/m", "--json", *flags)
+        rows = json.loads(done.stdout)["rows"]
+        assert {row["name"]: row["chosen"] for row in rows} == {name: name == "Q8_0" for name in ALL}
+        for name, (_said, what) in NO_MODELS.items():
+            assert f"warning: left out: {name} is {what}, and no model by itself\n" in done.stderr
+    for name, (_said, what) in NO_MODELS.items():
+        assert f"error: {name} is {what}" in lading("fit", f"hf://team/m:{name}", code=6).stderr
+
+
+def test_what_one_hub_says_of_a_digest_is_not_believed_of_anothers_file(
+    environment: dict[str, str], hub: LoopbackHub, quants: dict[str, Path]
+) -> None:
+    honest = hub.add("team/m", {"m-Q8_0.gguf": quants["Q8_0"]})
+    liar = LoopbackHub()
+    try:
+        forged = liar.add("team/m", {"m-Q8_0.gguf": quants["F16"]})
+        ((_, files),) = honest.commits.items()
+        ((_, lies),) = forged.commits.items()
+        vars(lies["m-Q8_0.gguf"])["sha256"] = files["m-Q8_0.gguf"].sha256
+        weights = {}
+        for endpoint in (liar.url, hub.url):
+            session = Session(load_config(environment | {"HF_ENDPOINT": endpoint}))
+            (found,) = fit(session, ["hf://team/m"], machine=HERE).weighed
+            weights[endpoint] = found.rows[0].weights
+    finally:
+        liar.stop()
+    assert weights[hub.url] < 0.6 * weights[liar.url]
+
+
 def test_safetensors_are_told_by_their_size(session: Session, hub: LoopbackHub) -> None:
     hub.add("team/raw", {"model.safetensors": bytes(3 * MIB), "config.json": b'{"model_type": "brandnew"}'})
     (found,) = fit(session, ["hf://team/raw"], machine=HERE).weighed
@@ -166,6 +209,9 @@ def test_a_plain_url_is_read_by_ranges_and_remembered(
     assert names(session, url) == {"m-Q8_0.gguf": Fits.WHOLE}
     sent = sum(hub.sent.values())
     assert 0 < sent <= header_size(quants["Q8_0"]) + MIB
+    assert names(Session(load_config(environment)), f"{url}?token=secret") == {"m-Q8_0.gguf": Fits.WHOLE}
+    (kept,) = (session.config.store / "cache").iterdir()
+    assert b"secret" not in kept.read_bytes()
 
 
 @pytest.fixture
@@ -192,10 +238,13 @@ def repository(
 
 
 def test_what_says_its_outline_needs_no_header(session: Session, repository: str, counted: CountingProxy) -> None:
-    for form in ("docker", "modelpack"):
+    # An image is one of two platforms: an index and two manifests, and a config for each.
+    for form, most in (("docker", 2), ("modelpack", 2), ("ollama", 2), ("image", 5)):
         counted.asked.clear()
+        counted.sent.clear()
         assert set(names(session, f"{repository}:{form}").values()) == {Fits.WHOLE}
-        assert len(counted.asked) == 2
+        assert len(counted.asked) <= most
+        assert counted.blob_bytes < 2000
 
 
 def test_an_index_of_forms_has_a_row_for_each(session: Session, repository: str, counted: CountingProxy) -> None:

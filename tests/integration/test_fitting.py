@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from registry_push import described
+from shapes import Size, shape
 
 from lading import api
 from lading.api._fitting import Wanted, candidate_of, deviation, fitted
 from lading.api._machine import machine_here
+from lading.events import Noted
 from lading.server import Allocated
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from real_registry import RegistryProcess
 
     from conftest import CommandLine
+    from lading.events import Event
 
 pytestmark = pytest.mark.integration
 
@@ -69,8 +72,24 @@ def stocked(hub: LoopbackHub, quants: Path, lading: CommandLine) -> LoopbackHub:
 REF = "hf://team/story-GGUF"
 
 
+class Heard:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def emit(self, event: Event, /) -> None:
+        if isinstance(event, Noted):
+            self.said.append(event.text)
+
+
 def files_in(lading: CommandLine, name: str) -> set[str]:
     return {part["name"] for part in json.loads(lading("inspect", name, "--json").stdout)["parts"]}
+
+
+def files_in_pull(lading: CommandLine, reference: str) -> set[str]:
+    lading("pull", reference)
+    return files_in(lading, reference)
 
 
 @pytest.mark.parametrize(("machine", "quant"), [("plenty", "Q8_0"), ("tight", "Q8_0"), ("least", "Q4_0")])
@@ -87,6 +106,41 @@ def test_run_takes_the_row_that_fit_marks_and_nothing_else(
     blobs = {path.stat().st_size for path in (lading.store / "blobs/sha256").iterdir()}
     others = {path.stat().st_size for path in quants.iterdir() if quant not in path.name}
     assert not blobs & others
+
+
+def test_what_inspect_shows_of_a_repository_is_what_pull_takes(
+    lading: CommandLine, stocked: LoopbackHub, machines: dict[str, Any]
+) -> None:
+    for machine, quant in (("least", "Q4_0"), ("tight", "Q8_0")):
+        done = lading("inspect", REF, "--json", more=machines[machine])
+        assert [part["name"] for part in json.loads(done.stdout)["parts"]] == [f"story-{quant}.gguf"]
+        assert f"{quant}: best of 3 that fits whole" in done.stderr
+    lading("pull", REF, more=machines["tight"])
+    assert files_in(lading, REF) == {"story-Q8_0.gguf"}
+
+
+def test_where_nothing_fits_inspect_shows_the_usual_quantization(lading: CommandLine, stocked: LoopbackHub) -> None:
+    done = lading("inspect", REF, more=TINY)
+    assert "Q4_0, the nearest to Q4_K_M of 3 quantizations" in done.stderr
+    assert "which does not fit here, and 19 MiB are free" in done.stdout
+
+
+@pytest.mark.parametrize("names", [("one-Q8_0.gguf", "two-Q8_0.gguf"), ("one-Q4_K_M.gguf", "two-Q8_0.gguf")])
+def test_of_different_models_fit_marks_none_and_pull_takes_none(
+    lading: CommandLine, stocked: LoopbackHub, quants: Path, names: tuple[str, str]
+) -> None:
+    story = (quants / "story-Q8_0.gguf").read_bytes()
+    # Two files of one quantization are two models even where they are of one size.
+    big = shape("llama", Size(vocab=9000)).write(lading.folder / "big.gguf")
+    other = story if "Q8_0" in names[0] else big
+    stocked.add("team/several", dict(zip(names, (story, other), strict=True)))
+    found = json.loads(lading("fit", "hf://team/several", "--json").stdout)
+    assert found["choices"][0]["chosen"] is None
+    for verb in (("pull",), ("run", "hello")):
+        refused = lading(verb[0], "hf://team/several", *verb[1:], code=2).stderr
+        assert "hf://team/several holds different models, and none was named" in refused
+        assert all(row["name"] in refused for row in found["rows"])
+    assert files_in_pull(lading, f"hf://team/several:{names[0]}") == {names[0]}
 
 
 def test_a_choice_costs_three_requests_a_file_and_none_when_it_was_made_before(
@@ -141,6 +195,7 @@ def test_run_refuses_what_does_not_fit_before_it_is_fetched(
 ) -> None:
     refused = lading("run", f"{REF}:F16", "hello", more=least, code=8).stderr
     assert re.search(r"needs \d+ MiB with a context of 512, and \d+ MiB are free", refused)
+    assert re.search(r"hint: hf://team/story-GGUF:Q4_0 needs \d+ MiB\n", refused)
     assert not list((lading.store / "blobs/sha256").glob("*")) or all(
         path.stat().st_size < 100_000 for path in (lading.store / "blobs/sha256").glob("*")
     )
@@ -208,6 +263,25 @@ def test_a_deviation_over_ten_percent_is_said(tmp_path: Path, storyteller: Path,
     assert deviation(plan, None) == ""
 
 
+@pytest.mark.parametrize("detached", [False, True], ids=["foreground", "background"])
+def test_what_a_server_took_is_compared_once_it_is_loaded(
+    tmp_path: Path, storyteller: Path, monkeypatch: pytest.MonkeyPatch, *, detached: bool
+) -> None:
+    # No figure is met to the byte: with nothing allowed for, each start has something to tell.
+    monkeypatch.setattr("lading.api._fitting._UNTOLD", 0)
+    monkeypatch.setattr("lading.api._fitting._DEVIATION", 0)
+    environment = {"HOME": str(tmp_path), "LADING_STATE": str(tmp_path / "state"), "PATH": "/nowhere"}
+    heard = Heard()
+    session = api.Session(api.load_config(environment | {"LADING_MEMORY": "8GiB", "LADING_DEVICES": "none"}), heard)
+    if detached:
+        record = api.serve_detached(session, str(storyteller), api.Options(port=0), environment)
+        api.stop_server(session, record.name)
+    else:
+        with api.serve(session, str(storyteller), api.Options(port=0), environment):
+            pass
+    assert sum(bool(re.match(r"it took \d+ MiB, and \d+ MiB were expected", text)) for text in heard.said) == 1
+
+
 def test_what_a_server_takes_is_said_and_is_what_the_runtime_was_told(lading: CommandLine, story: Path) -> None:
     done = lading("serve", story, "--detach", "-p", "0", "-np", "2", "--cache-ram", "100", "--name", "two")
     try:
@@ -248,26 +322,32 @@ def test_inspect_says_what_a_model_needs_here(lading: CommandLine, story: Path) 
 # -- registries --------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def shelf(lading: CommandLine, quants: Path, plain_registry: RegistryProcess, tmp_path: Path) -> str:
-    """A reference in a registry to an index of the three quantizations, each a Docker model."""
-    place = f"{plain_registry.host}/{tmp_path.name.lower()}/story"
+def shelve(lading: CommandLine, registry: RegistryProcess, place: str, files: dict[str, Path]) -> str:
+    """Return a reference in a registry to an index of these files by tag, each a Docker model; none stays in the store."""
     entries = []
-    for kind in ("F16", "Q8_0", "Q4_0"):
-        lading("pack", quants / f"story-{kind}.gguf", "-t", f"{place}:{kind.lower()}")
-        lading("push", f"{place}:{kind.lower()}")
-        raw = lading("inspect", "--manifest", f"oci://{place}:{kind.lower()}").stdout.encode()
+    for tag, file in files.items():
+        lading("pack", file, "-t", f"{place}:{tag}")
+        lading("push", f"{place}:{tag}")
+        raw = lading("inspect", "--manifest", f"oci://{place}:{tag}").stdout.encode()
         entries.append(described(raw, json.loads(raw)["mediaType"]))
-        lading("rm", f"{place}:{kind.lower()}")
+        lading("rm", f"{place}:{tag}")
     lading("prune")
     index = json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}).encode()
-    connection = HTTPConnection(plain_registry.host, timeout=20)
+    connection = HTTPConnection(registry.host, timeout=20)
     repository = place.partition("/")[2]
     connection.request("PUT", f"/v2/{repository}/manifests/1", body=index, headers={"Content-Type": INDEX})
     done = connection.getresponse()
     assert done.status == 201, done.read()
     connection.close()
     return f"{place}:1"
+
+
+@pytest.fixture
+def shelf(lading: CommandLine, quants: Path, plain_registry: RegistryProcess, tmp_path: Path) -> str:
+    """A reference in a registry to an index of the three quantizations, each a Docker model."""
+    place = f"{plain_registry.host}/{tmp_path.name.lower()}/story"
+    files = {kind.lower(): quants / f"story-{kind}.gguf" for kind in ("F16", "Q8_0", "Q4_0")}
+    return shelve(lading, plain_registry, place, files)
 
 
 def pulled(lading: CommandLine, *words: str, **options: Any) -> str:
@@ -283,6 +363,34 @@ def test_of_an_index_of_quantizations_the_one_that_fits_best_is_taken(
 ) -> None:
     assert pulled(lading, shelf, more=machines[machine]) == quant
     assert lading("run", shelf, "Once", "-n", "4").stdout.strip()
+
+
+def test_what_was_chosen_of_an_index_is_up_to_date_by_two_requests(
+    lading: CommandLine, shelf: str, plain_registry: RegistryProcess, machines: dict[str, Any]
+) -> None:
+    lading("pull", shelf, "--quant", "F16")
+    assert pulled(lading, shelf, more=machines["least"]) == "Q4_0", "it was asked for, not chosen"
+    repository = shelf.partition("/")[2].rpartition(":")[0]
+    before = plain_registry.log.count(f'"GET /v2/{repository}/')
+    for machine in ("least", "plenty"):
+        assert lading("pull", shelf, more=machines[machine]).stdout.startswith("up to date")
+    assert plain_registry.log.count(f'"GET /v2/{repository}/') - before <= 2 * 2
+
+
+def test_of_an_index_that_calls_all_its_quantizations_alike_pull_takes_what_fit_marks(
+    lading: CommandLine, plain_registry: RegistryProcess, tmp_path: Path
+) -> None:
+    files = {
+        kind.lower(): shape("llama", Size(weights=kind)).write(tmp_path / f"{kind}.gguf")
+        for kind in ("Q4_K", "F16", "Q8_0")
+    }
+    reference = shelve(lading, plain_registry, f"{plain_registry.host}/{tmp_path.name.lower()}/alike", files)
+    rows = json.loads(lading("fit", reference, "--json").stdout)["rows"]
+    (marked,) = (row["select"] for row in rows if row["chosen"])
+    assert {row["quantization"] for row in rows} == {"F16"}
+    assert json.loads(lading("pull", reference, "--json").stdout)[0]["digest"] == marked
+    (part,) = json.loads(lading("inspect", reference, "--json").stdout)["parts"]
+    assert part["name"] == "Q8_0.gguf"
 
 
 def test_of_an_index_the_one_that_is_asked_for_is_taken_and_no_other(lading: CommandLine, shelf: str) -> None:

@@ -278,6 +278,27 @@ def test_a_hubs_model_is_mended_at_its_commit(
     assert hub.sent.total() - sent < 10_000, "whole blobs were fetched again"
 
 
+def test_a_hubs_model_that_was_chosen_by_fit_is_mended_as_it_was(
+    lading: CommandLine, hub: LoopbackHub, storyteller: Path
+) -> None:
+    weights = storyteller.read_bytes()
+    # Of equals the first is taken; without a machine Q4_K_M would be.
+    hub.add("team/story-GGUF", {f"story-{quant}.gguf": weights for quant in ("Q4_K_M", "IQ4_XS")})
+    lading.environment |= {"HF_ENDPOINT": hub.url}
+    session = session_of(lading)
+    name = api.pull(session, "hf://team/story-GGUF").name
+    digests = blobs_of(session, name)
+    assert "story-IQ4_XS.gguf" in digests
+    for blob in BLOBS:
+        damage(session, digests[blob], "removed")
+        (mended,) = repaired(session).mended
+        assert mended.digest == digests[blob]
+    for kind in ("flipped", "removed"):
+        damage(session, digests["manifest"], kind)
+        assert api.pull(session, "hf://team/story-GGUF").digest == digests["manifest"]
+        check_store(session.store.root)
+
+
 @pytest.fixture
 def place(hostile: Hostile, reply: type[Reply]) -> dict[str, bytes]:
     """A server of one file; what it holds may be changed."""

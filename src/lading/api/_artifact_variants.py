@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from lading.api._once import Once
 from lading.artifact.contents import part_ranges, read_part
 from lading.artifact.layers import LOOK, list_archives
 from lading.convert.found import read_small
+from lading.crew import Crew
 from lading.errors import FormatError, NotFoundError
 from lading.facts import gguf_facts
 from lading.fit.headers import HeaderAt, Tensors, Variant
@@ -48,9 +48,9 @@ def of_artifact(place: Place, *, near: bool) -> tuple[Variant, ...]:
     if near or len(entries) < 2:  # noqa: PLR2004 - one
         found = [read(entry) for entry in entries]
     else:
-        with ThreadPoolExecutor(min(_PARALLEL, len(entries))) as pool:
-            found = list(pool.map(read, entries))
-    variants = _distinct([variant for variants in found for variant in variants])
+        with Crew(min(_PARALLEL, len(entries))) as crew:
+            found = list(crew.map(read, entries))
+    variants = distinct([variant for variants in found for variant in variants])
     if not variants:
         msg = f"{place.shown} is an index, and none of its manifests is a model that is here"
         raise FormatError(msg, hint=f"`lading inspect {place.shown}` shows what it names")
@@ -82,21 +82,23 @@ def _called(entry: Descriptor) -> str:
 def _of_manifest(place: Place, manifest: Manifest, called: str, *, near: bool) -> Variant:
     row = artifact.detect(manifest, place.shown)
     config = read_small(manifest.config, place.source)
-    digest = str(manifest.digest)
+    digest, origin = str(manifest.digest), None if near else place.shown
     if not near and row.glance and (seen := row.glance(manifest, config)):
-        told = gguf_facts([seen.header], BytesRanges(b"", place.shown))
-        model = replace(seen.model, facts=replace(seen.model.facts, outline=told.outline, file_type=told.file_type))
-        return of_model(model, place.source, called, digest, near=near)
+        model = seen.model
+        if seen.header is not None:
+            told = gguf_facts([seen.header], BytesRanges(b"", place.shown))
+            model = replace(model, facts=replace(model.facts, outline=told.outline, file_type=told.file_type))
+        return of_model(model, place.source, called, digest, origin=origin)
     archives = row.archives(manifest, config)
     listing = place.look(archives) if near else list_archives(archives, place.source, within=LOOK)
-    return of_model(row.read(manifest, config, listing), place.source, called, digest, near=near)
+    return of_model(row.read(manifest, config, listing), place.source, called, digest, origin=origin)
 
 
-def of_model(model: Model, source: Source, called: str, digest: str, *, near: bool) -> Variant:
-    """Return the variant that a manifest of that digest is; `near` says that reading from its source costs no request."""
+def of_model(model: Model, source: Source, called: str, digest: str, *, origin: str | None) -> Variant:
+    """Return the variant that a manifest of that digest is; `origin` is its reference where reading from `source` costs requests."""
 
     def places(role: Role) -> tuple[HeaderAt, ...]:
-        return tuple(_part(part, source, near=near) for part in model.of(role) if part.name.lower().endswith(".gguf"))
+        return tuple(_part(part, source, origin) for part in model.of(role) if part.name.lower().endswith(".gguf"))
 
     weights = body(model.parts)
     if not weights:
@@ -112,7 +114,7 @@ def of_model(model: Model, source: Source, called: str, digest: str, *, near: bo
         name=" ".join(filter(None, (label, called))),
         select=digest,
         label=label,
-        weights=tuple(_part(part, source, near=near) for part in ggufs) or _tensors(model, weights, source),
+        weights=tuple(_part(part, source, origin) for part in ggufs) or _tensors(model, weights, source),
         projectors=places(Role.PROJECTOR),
         drafters=drafters,
         adapters=adapters,
@@ -143,12 +145,14 @@ def _tensors(model: Model, weights: Sequence[Part], source: Source) -> Tensors:
     return Tensors(sum(part.size for part in weights), read)
 
 
-def _part(part: Part, source: Source, *, near: bool) -> HeaderAt:
+def _part(part: Part, source: Source, origin: str | None) -> HeaderAt:
     within = f"{part.blob.digest}#{part.member.offset}+{part.member.size}" if part.member else str(part.blob.digest)
-    return HeaderAt(part.name, partial(part_ranges, part, source), within, remote=not near)
+    # What one registry shows of a digest is not believed of another's blob.
+    host = "" if origin is None else f"{origin.rpartition('://')[2].partition('/')[0]} "
+    return HeaderAt(part.name, partial(part_ranges, part, source), host + within, remote=origin is not None)
 
 
-def _distinct(variants: Sequence[Variant]) -> tuple[Variant, ...]:
+def distinct(variants: Sequence[Variant]) -> tuple[Variant, ...]:
     """Return one variant of each that differ in their platform alone, with names of their own."""
     seen: dict[object, Variant] = {}
     for variant in variants:
@@ -156,6 +160,6 @@ def _distinct(variants: Sequence[Variant]) -> tuple[Variant, ...]:
         seen.setdefault((variant.name, keys), variant)
     names = [variant.name for variant in seen.values()]
     return tuple(
-        variant if names.count(variant.name) == 1 else replace(variant, name=f"{variant.name} {variant.select[7:19]}")
+        variant if names.count(variant.name) == 1 else variant._replace(name=f"{variant.name} {variant.select[7:19]}")
         for variant in seen.values()
     )

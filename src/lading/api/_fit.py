@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lading.api._variants import find
 from lading.errors import UsageError
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
 _PLAIN = EstimateSettings()
 
 
-@dataclass(frozen=True, slots=True)
-class Weighed:
+class Weighed(NamedTuple):
     """What was found under one reference: a row for each variant, and the choice among them."""
 
     reference: str
@@ -34,8 +32,7 @@ class Weighed:
     choice: Choice
 
 
-@dataclass(frozen=True, slots=True)
-class Fitting:
+class Fitting(NamedTuple):
     """What `fit` found: the machine that models were held against, and each reference's rows."""
 
     machine: Machine
@@ -89,5 +86,5 @@ def _candidates(session: Session, found: Found) -> tuple[Candidate, ...]:
 
 def _weighed(session: Session, text: str, found: Found, settings: EstimateSettings, machine: Machine) -> Weighed:
     rows = tuple(weigh(candidate, machine, settings) for candidate in _candidates(session, found))
-    ordered = tuple(sorted(rows, key=lambda row: (-row.candidate.model.data_size, row.name)))
+    ordered = tuple(sorted(rows, key=lambda row: -row.candidate.model.data_size))
     return Weighed(text, found.shown, ordered, choose(ordered, machine))

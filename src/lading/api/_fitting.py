@@ -139,7 +139,9 @@ def remarks(found: Fitted, wanted: Wanted) -> list[str]:
             "weights are not kept a second time for the processor, which would not fit; prompts are read slower"
         )
     if wanted.parallel > 1:
-        each = found.row.found.context // wanted.parallel
+        # llama-server gives a slot no more than the model was trained for.
+        trained = found.row.candidate.model.number("context_length")
+        each = min(found.row.found.context // wanted.parallel, trained or found.row.found.context)
         said.append(f"{wanted.parallel} slots of {each:,} tokens each")
     if found.cache_ram:
         said.append(f"up to {memory(found.cache_ram * _MEBIBYTE)} more for prompts seen before (--cache-ram)")

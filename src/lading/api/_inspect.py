@@ -30,7 +30,7 @@ from lading.model import Model, ModelFacts, Role
 from lading.package import open_draft
 from lading.plan import parse_platform, single_manifest
 from lading.ranges import BytesRanges
-from lading.text import size
+from lading.text import size, told
 from lading.transport.tags import in_order
 
 if TYPE_CHECKING:
@@ -83,10 +83,11 @@ def _looked_at(session: Session, text: str, platform: Platform | None) -> Inspec
     if tag := local(session, text):
         found = _inspect_artifact(stored_place(session, tag.name), platform)
         own, shared = bytes_of(session, tag)
-        told = msgspec.structs.replace(
-            found.document, stored=True, own_size=own, shared_size=shared, source=tag.source, pulled=tag.pulled
+        source = tag.source and told(tag.source)
+        document = msgspec.structs.replace(
+            found.document, stored=True, own_size=own, shared_size=shared, source=source, pulled=tag.pulled
         )
-        return replace(found, document=told)
+        return replace(found, document=document)
     place = remote(session, text)
     if isinstance(place, refs.Url):
         found = _inspect_url(session, place)
@@ -144,7 +145,8 @@ def _inspect_manifest(place: Place, manifest: Manifest) -> Inspection:
     row = artifact.detect(manifest, place.shown)
     config = read_small(manifest.config, source)
     # What lies here is looked at itself; elsewhere an image's own word spares all its layers.
-    if row.glance and place.stored is None and (seen := row.glance(manifest, config)):
+    seen = row.glance(manifest, config) if row.glance and place.stored is None else None
+    if seen is not None and seen.header is not None:
         facts = merged(gguf_facts([seen.header], BytesRanges(b"", place.shown)), seen.model.facts)
         model = Model(seen.model.parts, facts)
         document = model_document(place.shown, manifest.digest, row.name, manifest.media_type, model, stored=False)
@@ -202,7 +204,8 @@ def _inspect_url(session: Session, reference: refs.Url) -> Inspection:
 
     file = look(reference.url, session.client, insecure=session.insecure)
     facts = read_facts([HeaderFile(Role.WEIGHTS, file.name, file.ranges)])
-    return _bare(str(reference), facts, (PartDocument(role=Role.WEIGHTS.value, name=file.name, size=file.size),))
+    part = PartDocument(role=Role.WEIGHTS.value, name=file.name, size=file.size)
+    return _bare(told(reference.url), facts, (part,))
 
 
 def _bare(reference: str, facts: ModelFacts, parts: tuple[PartDocument, ...]) -> Inspection:
@@ -220,13 +223,13 @@ def _bare(reference: str, facts: ModelFacts, parts: tuple[PartDocument, ...]) ->
 
 
 def _inspect_hub(session: Session, reference: refs.Hub) -> Inspection:
-    from lading.api._pull_hub import chosen  # noqa: PLC0415 - needed for hubs only
+    from lading.api._selection import shown_of_hub  # noqa: PLC0415 - needed for hubs only
     from lading.transport import open_hub  # noqa: PLC0415 - as above
     from lading.transport.listing import ListedSource  # noqa: PLC0415 - as above
 
     hub = open_hub(reference, session.config, session.client, insecure=session.insecure)
     listing = hub.listing()
-    choice = chosen(session, reference, listing)
+    choice = shown_of_hub(session, reference, listing)
     source = ListedSource(hub, session.client, listing, choice.names)
     facts = read_facts(
         [HeaderFile(choice.role(file.path), file.path, partial(source.look, file)) for file in source.files]

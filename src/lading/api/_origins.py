@@ -19,6 +19,7 @@ from lading.facts import HeaderFile, read_facts
 from lading.manifest import Descriptor
 from lading.model import Model, Part, Role
 from lading.plan import Plan
+from lading.text import told
 from lading.transport import open_hub, open_source
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from lading.manifest import Document, Manifest
     from lading.reference import Reference
     from lading.store import Lease, Tag
+    from lading.transport.choice import Choice
     from lading.transport.listing import ListedFile
 
 _BLOB = "application/octet-stream"
@@ -95,11 +97,6 @@ def _on_disk(reference: refs.Layout | refs.Archive) -> Source:
     return layout
 
 
-def shown(source: str) -> str:
-    """Return a source as it may be told: without the query of a URL, which may hold a token."""
-    return source.partition("?")[0] if source.startswith(("http://", "https://")) else source
-
-
 @dataclass(frozen=True, slots=True)
 class _Artifact:
     """A registry or layout, asked by digest; `name` is the tag to try where manifests are known by tags alone."""
@@ -158,20 +155,29 @@ class _Files:
 
 
 def _hub(session: Session, pinned: refs.Hub, asked: Reference) -> Origin:
-    from lading.api._pull_hub import chosen  # noqa: PLC0415 - each kind of place loads its own needs
+    from lading.transport.choice import choose, every  # noqa: PLC0415 - each kind of place loads its own needs
     from lading.transport.listing import ListedSource, annotated, parts_of  # noqa: PLC0415 - as above
 
     hub = open_hub(pinned, session.config, session.client, insecure=session.insecure)
     listing = hub.listing()
+    select = asked.select if isinstance(asked, refs.Hub) else pinned.select
 
-    def write(_known: Manifest | None) -> tuple[Written, ...]:
-        choice = chosen(session, asked if isinstance(asked, refs.Hub) else pinned, listing)
+    def write(known: Manifest | None) -> tuple[Written, ...]:
+        # Without a name for it, the quantization was chosen for the machine as it was then.
+        base = listing.source.partition("@")[0]
+        choices = (choose(listing.names, select, base),) if select else every(listing.names, base)
+        if known is not None:
+            names = {copy.name(layer) for layer in known.layers}
+            choices = tuple(choice for choice in choices if names.issuperset(choice.weights)) or choices
+        return tuple(map(made_of, choices))
+
+    def made_of(choice: Choice) -> Written:
         source = ListedSource(hub, session.client, listing, choice.names)
         source.settle(lambda _file, _data: None)
         parts = parts_of(source, choice.role)
         facts = read_facts([HeaderFile(part.role, part.name, partial(source.ranges, part.blob)) for part in parts])
         made = artifact.named("modelpack").write(Model(parts, facts), None)
-        return (artifact.Written(annotated(made.manifest, listing), made.config),)
+        return artifact.Written(annotated(made.manifest, listing), made.config)
 
     def bring(manifest: Manifest, layers: Blobs) -> None:
         wanted = {layer.digest for layer in layers}
@@ -194,7 +200,7 @@ def _web(session: Session, reference: refs.Url, lease: Lease) -> Origin:
     from lading.transport.web import WebSource, look  # noqa: PLC0415 - as above
 
     file = look(reference.url, session.client, insecure=session.insecure)
-    name = shown(reference.url)
+    name = told(reference.url)
 
     def write(known: Manifest | None) -> tuple[Written, ...]:
         # Only a lost manifest knew the digest: then the file has to come, unless this version of it is here.

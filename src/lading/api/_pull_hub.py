@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from lading import artifact, media
 from lading.api._pull import fetch
-from lading.api._selection import ANY, from_hub
+from lading.api._selection import ANY, from_hub, others_of_hub
 from lading.api.clock import now
 from lading.api.results import Pulled
 from lading.digest import Digest
-from lading.errors import IntegrityError
+from lading.errors import FormatError, IntegrityError, NotFoundError
 from lading.events import Noted
 from lading.facts import HeaderFile, read_facts
 from lading.manifest import Manifest
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lading.manifest import Descriptor
     from lading.model import ModelFacts, Part
     from lading.reference import Hub
+    from lading.store import Tag
     from lading.transport.choice import Choice
     from lading.transport.listing import ListedFile, Listing
 
@@ -66,7 +67,7 @@ def pull_hub(session: Session, reference: Hub, name: str, *, way: Way, selection
             return read_facts([HeaderFile(part.role, part.name, partial(ranges, part.blob)) for part in parts])
 
         said = facts()
-        selection.refuse_unfit(session, name, said, parts)
+        selection.refuse_unfit(session, name, said, parts, lambda: others_of_hub(session, reference, listing))
         manifest = _written(session, row, parts, said, listing)
         lease.add([manifest.config.digest, manifest.digest])
         annotations = {media.REFERENCE: str(reference), media.SOURCE: listing.source, media.PULLED: now()}
@@ -103,18 +104,27 @@ def _taken_before(session: Session, reference: Hub, name: str) -> str:
     tag = session.store.find(name)
     if tag is None or tag.reference != str(reference):
         return ""
-    manifest = session.store.document(tag.name)
-    layers = manifest.layers if isinstance(manifest, Manifest) else ()
+    manifest = _manifest(session, tag)
+    layers = manifest.layers if manifest else ()
     paths = (layer.annotations.get(media.FILE_PATH, "") for layer in layers)
     return next((label(path) for path in paths if path.lower().endswith(".gguf") and label(path)), "")
+
+
+def _manifest(session: Session, tag: Tag) -> Manifest | None:
+    """Return the manifest of a name; None where it was lost or damaged, and is to be written anew."""
+    try:
+        document = session.store.document(tag.name)
+    except (IntegrityError, NotFoundError, FormatError):
+        return None
+    return document if isinstance(document, Manifest) else None
 
 
 def _present(session: Session, reference: Hub, name: str, listing: Listing) -> Pulled | None:
     tag = session.store.find(name)
     if tag is None or tag.source != listing.source or tag.reference != str(reference):
         return None
-    manifest = session.store.document(tag.name)
-    if not isinstance(manifest, Manifest):
+    manifest = _manifest(session, tag)
+    if manifest is None:
         return None
     plan = make_plan(manifest, session.store.has)
     if plan.missing:

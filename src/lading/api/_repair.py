@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from lading.api._origins import origin_of, shown
+from lading.api._origins import origin_of
 from lading.api.results import Mended, Repaired, Unmended
 from lading.errors import IntegrityError, LadingError, NetworkError, NotFoundError, StoppedError
 from lading.manifest import MANIFEST_KINDS, Index, Manifest
 from lading.store import sweep
+from lading.text import told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -148,14 +149,14 @@ class _Work:
 
     def _note(self, tag: Tag, blobs: tuple[Descriptor, ...], error: LadingError) -> None:
         for blob in blobs:
-            self.failures.setdefault(blob.digest, {}).setdefault(shown(tag.source or ""), error)
+            self.failures.setdefault(blob.digest, {}).setdefault(told(tag.source or ""), error)
         if isinstance(error, NetworkError):
             # It was tried with patience; asking it for every other blob would take as long each time.
             self._origins[_where(tag)] = error
 
     def _count(self, tag: Tag, blob: Descriptor) -> None:
         self.failures.pop(blob.digest, None)
-        self.mended.setdefault(blob.digest, Mended(blob.digest, blob.size, shown(tag.source or "")))
+        self.mended.setdefault(blob.digest, Mended(blob.digest, blob.size, told(tag.source or "")))
 
 
 def _left(session: Session, found: dict[Digest, Fault], work: _Work) -> Iterator[Unmended]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import replace
 from functools import partial
@@ -167,7 +168,9 @@ def _hub_files(
 
     def place(name: str) -> HeaderAt:
         file = files[name]
-        key = file.sha256 or (f"git:{file.git_sha1}" if file.git_sha1 else None)
+        digest = file.sha256 or (f"git:{file.git_sha1}" if file.git_sha1 else "")
+        # What one hub says of a digest is not believed of another's file.
+        key = f"{found.asked.partition(' ')[0]} {reference.hub} {digest}" if digest else None
         return HeaderAt(name, partial(look, name), key, remote=True)
 
     def size(names: Iterable[str]) -> int:
@@ -224,6 +227,8 @@ def _of_url(session: Session, reference: refs.Url) -> Found:
     file = look(reference.url, session.client, insecure=session.insecure)
     if file.name.lower().endswith(".safetensors"):
         return Found(str(reference), (Variant(file.name, Tensors(file.size)),))
-    version = f"{reference.url} {file.size} {file.validator}" if file.validator else None
-    place = HeaderAt(file.name, file.ranges, str(file.digest) if file.digest else version, remote=True)
+    version = file.digest or file.validator
+    # An address may hold a password, and the cache is no place for that.
+    key = hashlib.sha256(f"{reference.url} {file.size} {version}".encode()).hexdigest() if version else None
+    place = HeaderAt(file.name, file.ranges, key, remote=True)
     return Found(str(reference), (Variant(file.name, (place,)),))

@@ -287,6 +287,12 @@ def _below(one: Weighed, machine: Machine) -> Iterator[str]:
     shown = (chosen,) if chosen else one.rows
     for note in dict.fromkeys(note for row in shown for note in row.notes):
         yield f"note: {clean(note)}"
+    if any(map(_kept_twice, one.rows)) and not any(map(_kept_twice, shown)):
+        yield "note: WEIGHTS has the second copy that the processor keeps of some types; --no-repack avoids it"
+
+
+def _kept_twice(row: Row) -> bool:
+    return any(use.repacked for use in row.found.uses)
 
 
 def _details(one: Weighed, machine: Machine) -> Iterator[str]:

@@ -6,7 +6,6 @@ safe to use as one, because its algorithm and hex have been checked.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 from typing import TYPE_CHECKING, Protocol, Self
@@ -32,6 +31,13 @@ class Hasher(Protocol):
 
     def hexdigest(self) -> str:
         """Return the digest of all bytes so far."""
+
+
+def new_hasher(algorithm: str, data: ReadBuffer = b"") -> Hasher:
+    """Return what hashes by an algorithm that a digest can have."""
+    import hashlib  # noqa: PLC0415 - it loads OpenSSL, which those who hash nothing need not wait for
+
+    return hashlib.new(algorithm, data)
 
 
 class Digest(str):
@@ -60,7 +66,7 @@ class Digest(str):
     @classmethod
     def of(cls, data: ReadBuffer, algorithm: str = "sha256") -> Self:
         """Return the digest of `data`."""
-        return cls.result(algorithm, hashlib.new(algorithm, data))
+        return cls.result(algorithm, new_hasher(algorithm, data))
 
     @classmethod
     def result(cls, algorithm: str, hasher: Hasher) -> Self:
@@ -107,7 +113,7 @@ class Verifier:
         self._size = size
         self._digest = digest
         self.algorithm = digest.algorithm if digest else "sha256"
-        self._hasher: Hasher = hashlib.new(self.algorithm)
+        self._hasher = new_hasher(self.algorithm)
         self.seen = 0
 
     def update(self, data: ReadBuffer) -> None:

@@ -14,7 +14,6 @@ Parsing is pure. Whether a bare word names a file on disk is asked through `is_f
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
@@ -226,6 +225,11 @@ def is_registry_tag(text: str) -> bool:
     return _TAG.fullmatch(text) is not None
 
 
+def form_tag(tag: str, form: str) -> str:
+    """Return the tag of one format of a model that is written in several."""
+    return f"{tag}-{form}"
+
+
 def with_digest(reference: Oci, digest: Digest) -> Oci:
     """Return the reference pinned to a digest."""
     return replace(reference, tag=None, digest=digest)
@@ -352,7 +356,7 @@ def _as_tag(text: str, shown: str = "") -> str:
         return text
     words = re.sub(r"[^A-Za-z0-9.:@_/]+", "-", shown or text)
     words = re.sub(r"[-.:@_]*([-.:@_/])[-.:@_/]*", r"\1", words)
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    digest = Digest.of(text.encode("utf-8", "surrogatepass")).hex[:12]
     return f"{words[:_MAX_SHOWN].strip('-.:@_/')}+{digest}"
 
 

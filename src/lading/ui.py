@@ -5,7 +5,6 @@ All of it goes to stderr. A bar never goes backwards: a transfer that starts ove
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
@@ -85,6 +84,8 @@ class JsonLines:
 
     def emit(self, event: Event) -> None:
         """Write the event with its kind under `event`."""
+        import json  # noqa: PLC0415 - for those who ask
+
         with self._lock:
             print(json.dumps({"event": type(event).__name__.lower(), **asdict(event)}), file=self._stream, flush=True)
 
@@ -158,6 +159,7 @@ class Bars:
         self._stream = stream
         self._tasks: dict[str, TaskID] = {}
         self._furthest: dict[str, int] = {}
+        self._totals: dict[str, int | None] = {}
         self._lock = threading.Lock()
 
     def emit(self, event: Event) -> None:
@@ -170,8 +172,7 @@ class Bars:
                     self._furthest[key] = max(done, self._furthest.get(key, 0))
                     self._progress.update(self._tasks[key], completed=self._furthest[key])
                 case Finished(key) if key in self._tasks:
-                    task = self._progress.tasks[self._tasks[key]]
-                    self._progress.update(self._tasks[key], completed=task.total or task.completed)
+                    self._progress.update(self._tasks[key], completed=self._totals[key] or self._furthest[key])
                 case Skipped():
                     if event.key in self._tasks:
                         self._progress.remove_task(self._tasks.pop(event.key))
@@ -194,6 +195,7 @@ class Bars:
             self._progress = self._new_progress()
             self._tasks.clear()
             self._furthest.clear()
+            self._totals.clear()
 
     def _start(self, event: Started) -> None:
         self._progress.start()
@@ -201,6 +203,7 @@ class Bars:
             event.label, total=event.total, completed=event.done, label=event.label, file=_short(event.name)
         )
         self._furthest[event.key] = event.done
+        self._totals[event.key] = event.total
 
     def _note(self, line: str) -> None:
         self._progress.console.print(line, markup=False, soft_wrap=True)

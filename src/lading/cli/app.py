@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import sys
@@ -49,6 +50,7 @@ class App:
         # A terminal that cannot move its cursor gets lines, not bars.
         dumb = os.environ.get("TERM", "dumb") in ("dumb", "unknown")  # noqa: TID251 - as above
         mode = "plain" if self.progress == "auto" and dumb else self.progress
+        gc.enable()  # which the door had put off
         with ui.reporter(mode, sys.stderr, quiet=self.quiet) as reporter:
             yield Session(self.settings(), reporter, offline=offline, insecure=insecure)
 

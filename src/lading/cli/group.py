@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -79,6 +78,8 @@ class Verbs(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the verb; an unknown one is told with what it resembles."""
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            import difflib  # noqa: PLC0415 - for words that are no verb
+
             near = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
             hint = f"did you mean `{near[0]}`?" if near else "`lading --help` lists them"
             msg = f"lading has no command `{args[0]}`; {hint}"

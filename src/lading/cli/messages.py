@@ -5,7 +5,6 @@ With `--progress json` it is an event like what came before it, on one line.
 
 from __future__ import annotations
 
-import json
 import sys
 from itertools import pairwise
 
@@ -20,6 +19,8 @@ def tell(message: str, hint: str = "", *, word: str = "error: ", code: int | Non
     `code` is that of a failure's exit.
     """
     if code is not None and _as_json():
+        import json  # noqa: PLC0415 - for those who ask
+
         click.echo(json.dumps({"event": "failed", "text": message, "hint": hint, "code": code}), err=True)
         return
     for start, text in ((word, message), ("hint: ", hint)):

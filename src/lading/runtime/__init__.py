@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from lading.errors import UnfitError, UsageError
-from lading.runtime import embedded, llama_server
 from lading.runtime.process import Command
 from lading.runtime.settings import ArtifactSettings, Sampling, ServeSettings, from_artifact, merged
 
@@ -27,7 +26,8 @@ __all__ = [
     "merged",
 ]
 
-NAMES = (llama_server.NAME, embedded.NAME)
+NAMES = ("llama-server", "embedded")
+"""What `--runtime` takes, and the order in which they are looked for."""
 
 
 class Runtime(Protocol):
@@ -55,6 +55,8 @@ def choose(wanted: str | None, environment: Mapping[str, str]) -> Runtime:
     `environment` is the user's: PATH is searched, and the runtime's process sees a harmless part of it.
     Raises UnfitError when it is not here, UsageError for an unknown name.
     """
+    from lading.runtime import embedded, llama_server  # noqa: PLC0415 - whoever only starts processes needs neither
+
     if wanted is not None and wanted not in NAMES:
         msg = f"unknown runtime `{wanted}`"
         raise UsageError(msg, hint=f"one of {', '.join(NAMES)}")

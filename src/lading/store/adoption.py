@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lading import fs
-from lading.digest import Digest
+from lading.digest import Digest, new_hasher
 from lading.errors import IntegrityError
 from lading.store.hashing import hash_file
 
@@ -103,7 +102,7 @@ def _copy(blobs: Blobs, origin: fs.Origin, digest: Digest, staged: Path) -> None
     partial = fs.Partial(staged)
     try:
         buffer = memoryview(bytearray(_CHUNK))
-        hasher = hashlib.new(digest.algorithm)
+        hasher = new_hasher(digest.algorithm)
         offset = 0
         while count := _read(origin, buffer, offset):
             hasher.update(buffer[:count])

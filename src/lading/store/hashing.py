@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from contextlib import closing
 from typing import TYPE_CHECKING
 
-from lading.digest import Digest
+from lading.digest import Digest, new_hasher
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from lading.content import Progress
-    from lading.digest import Hasher
 
 _BLOCK = 512 * 1024
 """Bytes read at a time. Two such blocks stay in a core's own cache; with larger ones hashing costs up to half as much again."""
@@ -30,7 +28,7 @@ def hash_file(
     `ahead` has a second thread read while this one hashes, which pays as long as there are idle cores. `progress` hears
     the bytes hashed so far, and may raise to stop. Raises OSError where the file cannot be read.
     """
-    hasher: Hasher = hashlib.new(algorithm)
+    hasher = new_hasher(algorithm)
     size, told = 0, 0
     few = os.fstat(descriptor).st_size <= _BLOCK
     # Closed before the caller closes the file: the other thread may still be reading it.

@@ -1,8 +1,8 @@
 """The language by example: each folder of tests/recipes is a recipe and what comes of it.
 
 `error.txt` is the error that it raises, `plan.json` the plan, `lint.txt` what the linter says, of some both; `options.json`
-holds what the caller gives: build_args, target, platform, contexts, and `lint` where an error is the linter's. Set
-LADING_UPDATE_RECIPES=1 to write what comes now, then read the difference.
+holds what the caller gives: build_args, target, platform, contexts, what of models is `stored` for the linter, and `lint`
+where an error is the linter's. Set LADING_UPDATE_RECIPES=1 to write what comes now, then read the difference.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pytest
 from lading import recipe
 from lading.errors import LadingError, UsageError
 from lading.recipe import ignore
+from lading.runtime.settings import taken
 
 CASES = sorted(path.parent for path in (Path(__file__).parents[1] / "recipes").glob("*/Recipe"))
 PLANNED = ("build_args", "target", "platform", "contexts")
@@ -42,7 +43,8 @@ def linted(case: Path) -> str:
     read = recipe.parse((case / "Recipe").read_bytes().decode(), "Recipe")
     beside = case / "Recipe.dockerignore"
     ignored = ignore.read_ignore(beside.read_text(encoding="utf-8")) if beside.exists() else None
-    report = recipe.lint(read, ignored=ignored)
+    stored = frozenset(options(case).get("stored", ()))
+    report = recipe.lint(read, ignored=ignored, stored=stored.__contains__, taken=taken)
     lines = [
         f"{read.script.at(one.where)}: {one.level}: {one.message} [{one.rule}]\n{read.script.excerpt(one.where, one.hint)}\n"
         for one in report.findings

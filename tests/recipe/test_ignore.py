@@ -60,7 +60,9 @@ def test_ignore_rules_are_those_of_docker(text: str, path: str, ignored: bool) -
     assert read_ignore(text).ignores(path) is ignored
 
 
-@pytest.mark.parametrize(("text", "said"), [("a\n!\n", "2: `!` stands alone"), ("[a", "1: `[a`"), ("a\\", "1: `a\\`")])
+@pytest.mark.parametrize(
+    ("text", "said"), [("a\n!\n", "2: error: `!` stands alone"), ("[a", "1: error: `[a`"), ("a\\", "1: error: `a\\`")]
+)
 def test_a_pattern_that_is_none_is_named_with_its_line(text: str, said: str) -> None:
     with pytest.raises(FormatError) as caught:
         read_ignore(text, ".dockerignore")

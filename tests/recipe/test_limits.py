@@ -39,6 +39,20 @@ def test_a_recipe_has_no_more_than_a_thousand_stages() -> None:
     assert "more than 1,000 stages" in refusal("FROM scratch\n" * 1001)
 
 
+def test_a_recipe_names_no_more_than_a_thousand_variables() -> None:
+    first, second = ("".join(f"ARG {letter}{number}\n" for number in range(600)) for letter in "ab")
+    assert "more than 1,000 variables" in refusal(f"FROM scratch AS base\n{first}FROM base\n{second}")
+    assert plan(parse(f"FROM scratch AS base\n{first}FROM scratch\n{second}")).target.steps
+
+
+@pytest.mark.parametrize(("stages", "is_missed"), [(2, True), (600, False)])
+def test_files_of_very_many_stages_are_not_kept(stages: int, is_missed: bool) -> None:  # noqa: FBT001 - a table
+    files = "".join(f"COPY a b{number}.gguf\n" for number in range(1000))
+    chain = "".join(f"FROM s{number} AS s{number + 1}\n" for number in range(stages))
+    found = lint(parse(f'FROM scratch AS s0\n{files}{chain}CMD ["-m", "m.gguf"]\n')).findings
+    assert ("model-missing" in {one.rule for one in found}) is is_missed
+
+
 def test_variables_together_grow_no_more_than_a_budget() -> None:
     assert "together" in refusal(f"{GROWN}FROM scratch\n" + "LABEL a=$B\n" * 1000)
 
@@ -54,6 +68,10 @@ def test_patterns_cost_from_the_same_budget(word: str) -> None:
     "text",
     [
         "FROM scratch\nLABEL " + " ".join(f"k{n}=$NO{n}" for n in range(50_000)) + "\n",
+        "FROM scratch\n"
+        + "".join(f"ARG variable{n}=1\n" for n in range(990))
+        + "LABEL "
+        + " ".join(f"k{n}=$variabel{n}" for n in range(40_000)),
         "FROM scratch\n" + "".join(f"COPY a b{n}.gguf\n" for n in range(40_000)),
         "".join(f"FROM {'s' + str(n - 1) if n else 'scratch'} AS s{n}\nCOPY a.gguf b{n}.gguf\n" for n in range(1000)),
         "FROM scratch\nCMD [" + ", ".join('"--unknown-argument-of-some-length"' for _ in range(20_000)) + "]\n",
@@ -67,6 +85,7 @@ def test_patterns_cost_from_the_same_budget(word: str) -> None:
     ],
     ids=[
         "unset",
+        "nearly-set",
         "files",
         "stages",
         "no-model",

@@ -63,6 +63,12 @@ def test_a_command_that_names_the_unquantized_file_is_noticed() -> None:
     assert "model-missing" not in rules(text.replace("{}", "/m.Q5.gguf"))
 
 
+def test_names_of_tensors_have_commas_between_as_its_page_says() -> None:
+    made = last("FROM scratch\nQUANTIZE --imatrix=m --include-weights=attn_q,ffn_down --include-weights=output a b\n")
+    assert isinstance(made, Quantize)
+    assert made.include_weights == ("attn_q", "ffn_down", "output")
+
+
 def test_a_stage_based_on_a_stage_inherits_its_command() -> None:
     made = plan(parse('FROM scratch AS a\nCMD ["-m", "x.gguf"]\nFROM a\nCOPY l l\n'))
     assert made.target.command is not None

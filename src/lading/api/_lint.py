@@ -10,11 +10,14 @@ from lading import ranges, recipe
 from lading.api.documents import FindingDocument, LintDocument
 from lading.errors import FormatError, NotFoundError, RecipeError
 from lading.recipe import ignore
+from lading.runtime.settings import taken
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
+    from typing import BinaryIO
 
+    from lading.api.session import Session
     from lading.recipe.lint import Finding
 
 _LARGEST = 4 * 1024 * 1024
@@ -36,19 +39,32 @@ def lint(
     target: str | None = None,
     *,
     contexts: Collection[str] = (),
+    session: Session | None = None,
+    context: Path | None = None,
+    text: str | None = None,
 ) -> Linted:
-    """Hold a recipe's file against all rules; the ignore file is looked for beside it.
+    """Hold a recipe against all rules; `context` is where its ignore file is looked for, None the recipe's folder.
 
-    `contexts` are the names of the build's further contexts.
+    `text` is the recipe where the file has been read, or is none and only its name in messages.
+    `contexts` are the names of the build's further contexts. A model in the store of the `session` is at hand: a recipe
+    may name it as it is.
 
     A recipe that cannot be read as one is a finding too, and the `error`. Raises NotFoundError for a file that is not
     there, FormatError for one that is no text, UsageError for a target that the recipe lacks.
     """
-    text = read_text(path)
-    ignored = ignored_by(path, path.parent)
+    text = read_text(path) if text is None else text
+    ignored = ignored_by(path, context or path.parent)
     try:
         read = recipe.parse(text, str(path))
-        report = recipe.lint(read, build_args, target, contexts=contexts, ignored=ignored)
+        report = recipe.lint(
+            read,
+            build_args,
+            target,
+            contexts=contexts,
+            ignored=ignored,
+            stored=lambda name: session is not None and session.store.find(name) is not None,
+            taken=taken,
+        )
     except RecipeError as error:
         finding = FindingDocument(
             rule="invalid",
@@ -60,10 +76,10 @@ def lint(
             end_line=error.end_line,
             end_column=error.end_column,
         )
-        return Linted(LintDocument(file=str(path), findings=(finding,), failed=True), (), error)
+        return Linted(LintDocument(file=_named(path), findings=(finding,), failed=True), (), error)
     violated = report.violated
     document = LintDocument(
-        file=str(path),
+        file=_named(path),
         findings=tuple(_document(one) for one in report.findings),
         failed=bool(violated),
     )
@@ -80,6 +96,11 @@ def ignored_by(path: Path, context: Path) -> ignore.IgnoreRules | None:
         if file.is_file():
             return ignore.read_ignore(read_text(file), str(file))
     return None
+
+
+def _named(path: Path) -> str:
+    # A name that is no UTF-8 cannot stand in JSON as it is.
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def _document(finding: Finding) -> FindingDocument:
@@ -113,13 +134,18 @@ def read_text(path: Path) -> str:
     with ranges.os_errors(path):
         descriptor = ranges.open_regular(path)
         with os.fdopen(descriptor, "rb") as file:
-            data = file.read(_LARGEST + 1)
+            return read_stream(file, str(path))
+
+
+def read_stream(stream: BinaryIO, name: str) -> str:
+    """Return a recipe's text; raises FormatError, under the name, for what is no text, or larger than any recipe."""
+    data = stream.read(_LARGEST + 1)
     if len(data) > _LARGEST:
-        msg = f"{path} is larger than any recipe: more than {_LARGEST // 1024 // 1024} MiB"
+        msg = f"{name} is larger than any recipe: more than {_LARGEST // 1024 // 1024} MiB"
         raise FormatError(msg)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        msg = f"{path} is no UTF-8 text, from its line {line} on"
+        msg = f"{name} is no UTF-8 text, from its line {line} on"
         raise FormatError(msg) from None

@@ -6,17 +6,35 @@ from pathlib import Path
 
 import click
 
-from lading.cli.app import App, common, json_option, print_json
+from lading.cli.app import App, Pair, common, json_option, print_json
 from lading.text import clean, count
 
 
 @click.command("lint", short_help="Find what is doubtful in a recipe.")
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
-@click.option("--build-arg", "build_args", metavar="NAME=VALUE", multiple=True, help="Give an ARG this value.")
+@click.option(
+    "--build-arg", "build_args", type=Pair(), metavar="NAME=VALUE", multiple=True, help="Give an ARG this value."
+)
 @click.option("--target", metavar="STAGE", help="Take this stage for the result, not the last one.")
+@click.option(
+    "--build-context",
+    "contexts",
+    type=Pair(),
+    metavar="NAME=PLACE",
+    multiple=True,
+    help="A further context, as for `build`; it is not looked into. Repeatable.",
+)
 @json_option
 @common
-def command(app: App, file: Path, build_args: tuple[str, ...], target: str | None, *, as_json: bool) -> None:
+def command(
+    app: App,
+    file: Path,
+    build_args: tuple[tuple[str, str], ...],
+    target: str | None,
+    contexts: tuple[tuple[str, str], ...],
+    *,
+    as_json: bool,
+) -> None:
     """Read the recipe FILE as `build` would, fetch and run nothing, and tell what is doubtful in it.
 
     Exits with 0 if the recipe can be built as far as that shows, with 6 if not, or if it says `# check=error=true`
@@ -24,7 +42,8 @@ def command(app: App, file: Path, build_args: tuple[str, ...], target: str | Non
     """
     from lading.api import lint  # noqa: PLC0415 - the library is loaded when the command runs
 
-    found = lint(file, dict(_pair(one) for one in build_args), target)
+    with app.session() as session:
+        found = lint(file, dict(build_args), target, contexts=dict(contexts), session=session)
     if as_json:
         print_json(found.document)
     else:
@@ -38,11 +57,3 @@ def command(app: App, file: Path, build_args: tuple[str, ...], target: str | Non
         warnings = sum(one.level == "warning" for one in found.document.findings)
         notes = len(found.document.findings) - warnings
         app.say(", ".join(count(number, word) for number, word in ((warnings, "warning"), (notes, "note")) if number))
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        msg = f"--build-arg {text!r} is not NAME=VALUE"
-        raise click.UsageError(msg)
-    return name, value

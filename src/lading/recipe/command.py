@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FileRole = Literal["model", "drafter", "projector", "lora", "control-vector", "template", "system-prompt"]
 Parameter = bool | int | float | str
 
-_ROLES: dict[str, FileRole] = {
+ROLES: dict[str, FileRole] = {
     "--model": "model",
     "--spec-draft-model": "drafter",
     "--mmproj": "projector",
@@ -29,6 +29,8 @@ _ROLES: dict[str, FileRole] = {
     "--chat-template-file": "template",
     "--system-prompt-file": "system-prompt",
 }
+"""Arguments that name a file -> its role."""
+
 _MOST_DOUBTS = 200
 _MANY = frozenset({"lora", "control-vector"})
 
@@ -120,13 +122,13 @@ class _Reader:
             self.kept.append(word)
             switched_off = name.startswith("--no-") and f"--{name[5:]}" in ARGUMENTS
             self.parameters[name[5:] if switched_off else name[2:]] = not switched_off
-        elif name in _ROLES:
+        elif name in ROLES:
             self._file(name, word, index)
         else:
             self._parameter(name, kind, word, index)
 
     def _file(self, name: str, word: str, index: int) -> None:
-        role = _ROLES[name]
+        role = ROLES[name]
         if self.next == len(self.values):
             raise self.error(index, f"`{word}` names no file", "")
         at = self.next
@@ -143,7 +145,7 @@ class _Reader:
         self.files += self._named(name, value, stands, scale)
 
     def _named(self, name: str, value: str, index: int, scale: float | None) -> list[FileArgument]:
-        role = _ROLES[name]
+        role = ROLES[name]
         if role not in _MANY:
             return [FileArgument(role, value, index)]
         made = []

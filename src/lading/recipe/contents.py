@@ -23,6 +23,8 @@ _FILE = re.compile(
     r"\.(?:gguf|safetensors|jinja2?|json|txt|md|imatrix|dat|model|bin)$|(?:^|/)(?:licen[cs]e|copying|notice)[^/]*$",
     re.IGNORECASE,
 )
+_MOST_KEPT = 500_000
+"""Names of all stages together; beyond, a stage may have any file."""
 _LABEL = re.compile(
     r"(?:^|[-._/])(" + "|".join(sorted(QUANTIZE_TYPES, key=len, reverse=True)) + r")(?:[-._]|$)", re.IGNORECASE
 )
@@ -37,18 +39,18 @@ def image_path(path: str) -> str:
 class Contents:
     """Paths from the root. `types` has every file that is known, with its weights' type (None: not known).
 
-    `unseen` are folders that may hold more, each with a pattern that all further names match (None: any).
+    `unseen` are folders that may hold more, each with a pattern that their names match (None: any).
     """
 
     types: dict[str, str | None] = field(default_factory=dict)
-    unseen: dict[str, str | None] = field(default_factory=dict)
+    unseen: set[tuple[str, str | None]] = field(default_factory=set)
 
     def may_have(self, path: str) -> bool:
         """Say whether a file may be there."""
         path = image_path(path)
         return path in self.types or any(
             _is_below(path, folder) and (pattern is None or fnmatchcase(posixpath.basename(path), pattern))
-            for folder, pattern in self.unseen.items()
+            for folder, pattern in self.unseen
         )
 
     def may_match(self, *names: str) -> bool:
@@ -56,7 +58,7 @@ class Contents:
         if any(fnmatchcase(posixpath.basename(path).lower(), name) for path in self.types for name in names):
             return True
         return any(
-            pattern is None or any(_overlap(pattern, name) for name in names) for pattern in self.unseen.values()
+            pattern is None or any(_overlap(pattern, name) for name in names) for _folder, pattern in self.unseen
         )
 
     def take(self, other: Contents) -> None:
@@ -73,6 +75,10 @@ class Contents:
                 self._bring(instruction.sources, instruction.destination, _files(instruction.origin, others))
             case Cat():
                 self._write(instruction.destination, [name for name, _text in instruction.documents])
+            case Quantize(keep_split=True):
+                path = image_path(instruction.destination)
+                self.types[path] = instruction.type
+                self.unseen.add((posixpath.dirname(path), _shards(posixpath.basename(path))))
             case Convert() | Quantize():
                 self.types[image_path(instruction.destination)] = instruction.type
             case _:
@@ -89,11 +95,12 @@ class Contents:
                     self._write(destination, [posixpath.basename(path)])
                 case Local(path=path):
                     last = posixpath.basename(path)
-                    self.unseen[image_path(destination)] = last if source.is_pattern and _FILE.search(path) else None
+                    named = last if source.is_pattern and _FILE.search(path) else None
+                    self.unseen.add((image_path(destination), named))
                 case Hub(pattern=pattern):
-                    self.unseen[image_path(destination)] = pattern if pattern and "*" in pattern else None
+                    self.unseen.add((image_path(destination), _names(pattern)))
                 case _:
-                    self.unseen[image_path(destination)] = None
+                    self.unseen.add((image_path(destination), None))
 
     def _write(self, destination: str, names: Iterable[str]) -> None:
         folder = destination.endswith("/") or destination.rpartition("/")[2] in ("", ".", "..")
@@ -113,11 +120,11 @@ class Contents:
         for one, kind in below.items():
             relative = posixpath.relpath(one, start) if _is_below(one, start) else posixpath.basename(one)
             self.types[image_path(f"{destination}/{relative}")] = kind
-        if other.may_have(start) or any(_is_below(folder, start) for folder in other.unseen):
+        if other.may_have(start) or any(_is_below(folder, start) for folder, _pattern in other.unseen):
             if _FILE.search(path) and not Local(path).is_pattern:
                 self._write(destination, [posixpath.basename(path)])
             else:
-                self.unseen[image_path(destination)] = None
+                self.unseen.add((image_path(destination), None))
 
 
 def named_type(name: str) -> str | None:
@@ -129,12 +136,14 @@ def named_type(name: str) -> str | None:
 def contents_of(stages: Iterable[Stage]) -> dict[int, Contents]:
     """Return what each stage has at its end; the stages come in order."""
     made: dict[int, Contents] = {}
+    kept = 0
     for stage in stages:
         own = Contents()
         own.take(_files(stage.base.base, made) or Contents())
         for step in stage.steps:
             own.add(step.instruction, made)
-        made[stage.index] = own
+        kept += len(own.types) + len(own.unseen)
+        made[stage.index] = own if kept < _MOST_KEPT else Contents(unseen={("/", None)})
     return made
 
 
@@ -145,11 +154,20 @@ def _files(origin: Origin | None, stages: Mapping[int, Contents]) -> Contents | 
         case Scratch():
             return Contents()
         case StageFiles(index=index):
-            return stages.get(index, Contents(unseen={"/": None}))
+            return stages.get(index, Contents(unseen={("/", None)}))
         case Hub(pattern=pattern):
-            return Contents(unseen={"/": pattern})
+            return Contents(unseen={("/", _names(pattern))})
         case Image() | Artifact() | Context() | Git():
-            return Contents(unseen={"/": None})
+            return Contents(unseen={("/", None)})
+
+
+def _names(pattern: str | None) -> str | None:
+    """Return the pattern of names that a hub's pattern is; None where it has folders, or is a file's name or a type."""
+    return pattern if pattern and "*" in pattern and "/" not in pattern else None
+
+
+def _shards(name: str) -> str:
+    return f"{name.removesuffix('.gguf')}-*-of-*.gguf"
 
 
 def _is_below(path: str, folder: str) -> bool:

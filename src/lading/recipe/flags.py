@@ -67,10 +67,18 @@ FLAGS: dict[str, tuple[FlagRule, ...]] = {
         FlagRule("type", "value", "any type of llama-quantize; the default is Q5_K_M", "--type=Q4_K_M"),
         FlagRule("imatrix", "value", "an importance matrix, a file of the stage", "--imatrix=m.imatrix"),
         FlagRule(
-            "include-weights", "list", "use the matrix for these tensors only", "--include-weights=ffn", expands=False
+            "include-weights",
+            "list",
+            "use the matrix for these tensors only, commas between",
+            "--include-weights=ffn",
+            expands=False,
         ),
         FlagRule(
-            "exclude-weights", "list", "do not use the matrix for these tensors", "--exclude-weights=ffn", expands=False
+            "exclude-weights",
+            "list",
+            "do not use the matrix for these tensors, commas between",
+            "--exclude-weights=ffn",
+            expands=False,
         ),
         FlagRule("leave-output-tensor", "switch", "keep output.weight as it is", "--leave-output-tensor"),
         FlagRule("pure", "switch", "give every tensor the same type", "--pure"),

@@ -66,8 +66,8 @@ def _rules(text: str, name: str) -> Iterator[_Rule]:
         pattern = pattern[takes_back:].strip()
         if not pattern:
             if takes_back:
-                msg = f"{name}:{number}: `!` stands alone"
-                raise FormatError(msg, hint="a pattern comes behind it, with no blank between")
+                msg = f"{name}:{number}: error: `!` stands alone"
+                raise FormatError(msg, hint="a pattern comes behind it, with no blank between", placed=True)
             continue
         cleaned = _clean(pattern)
         # The root itself cannot be left out: `.` and `/` say nothing, as with Docker.
@@ -76,8 +76,9 @@ def _rules(text: str, name: str) -> Iterator[_Rule]:
         try:
             yield _Rule(_compiled(cleaned), takes_back)
         except (re.error, ValueError):
-            msg = f"{name}:{number}: `{pattern}` is no pattern"
-            raise FormatError(msg, hint="a `[` is closed by `]`, and a `\\` has something behind it") from None
+            msg = f"{name}:{number}: error: `{pattern}` is no pattern"
+            hint = "a `[` is closed by `]`, and a `\\` has something behind it"
+            raise FormatError(msg, hint=hint, placed=True) from None
 
 
 def _clean(path: str) -> str:

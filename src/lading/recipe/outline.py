@@ -14,8 +14,9 @@ from lading.recipe.sources import Context, StageFiles, read_origin
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from lading.errors import RecipeError
     from lading.recipe.nodes import Flag, Node, Recipe, Word
-    from lading.recipe.place import Script
+    from lading.recipe.place import Range, Script
     from lading.recipe.sources import Origin
 
 _NAME = re.compile(r"[a-z][a-z0-9-_.]*", re.ASCII)
@@ -73,7 +74,7 @@ class Outline:
             return self._stage(flag, here, self.sections[index])
         if found := self.before(name, here.index):
             return StageFiles(found.index)
-        later = next((one for one in self.sections[here.index :] if one.name == name.lower()), None)
+        later = self._after(name, here.index)
         if later is not None:
             return self._stage(flag, here, later)
         if name == "context":
@@ -91,10 +92,23 @@ class Outline:
             return StageFiles(other.index)
         if other is here:
             raise self.script.error(flag.where, f"the stage `{here}` takes files from itself")
+        raise self._below(flag.where, here, other, "move it up")
+
+    def _below(self, where: Range, here: Section, other: Section, note: str) -> RecipeError:
         if here.index in self.needs(other):
-            raise self.script.error(flag.where, f"the stages `{here}` and `{other}` need each other")
-        reason = f"the stage `{other}` stands below `{here}`, which takes files from it"
-        raise self.script.error(flag.where, reason, note="move it up")
+            return self.script.error(where, f"the stages `{here}` and `{other}` need each other")
+        return self.script.error(where, f"the stage `{other}` stands below `{here}`, which needs it", note=note)
+
+    def refuse_later(self, base: str, here: Section) -> None:
+        """Raise RecipeError where a stage is based on one below; what is called after its own base is an image."""
+        later = self._after(base, here.index + 1)
+        if later is not None and later.start.words[0].text.lower() != later.name:
+            note = "move it up, or call it otherwise if an image is meant"
+            raise self._below(here.start.words[0].where, here, later, note)
+
+    def _after(self, name: str, index: int) -> Section | None:
+        """Return the first stage of that name from an index on; None where none has it."""
+        return next((one for one in self.sections[index:] if one.name == name.lower()), None)
 
     def named_before(self, section: Section) -> set[int]:
         """Return the stages before a stage from which its instructions take files."""
@@ -107,8 +121,9 @@ class Outline:
         return found
 
     def needs(self, section: Section) -> set[int]:
-        """Return the stages that a stage names in its `--from` flags, whether they stand before it or not."""
-        found: set[int] = set()
+        """Return the stages that a stage names, as its base or in `--from`, whether they stand before it or not."""
+        base = section.start.words[0].text.lower()
+        found = {one.index for one in self.sections if one.name == base}
         for node in section.nodes:
             for flag in node.flags:
                 if flag.name == "from" and flag.value:

@@ -14,6 +14,8 @@ from lading.text import clean
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from lading.errors import LadingError
+
 _WIDEST = 120
 _LONGEST = 400
 _TAB = "    "
@@ -40,9 +42,20 @@ class Script:
     def error(self, where: Range, reason: str, *, note: str = "") -> RecipeError:
         """Return an error that shows the place; `note` stands behind the carets."""
         reason, note = (clean(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…") for text in (reason, note))
-        message = f"{self.at(where)}: error: {reason}\n{self.excerpt(where, note)}"
+        message = self._told(where, reason, note)
         place = (where.line, where.column, where.end_line, where.end_column)
         return RecipeError(message, reason=reason, note=note, file=self.name, place=place)
+
+    def point(self, error: LadingError, where: Range) -> None:
+        """Give a failure that has no place yet the one in the recipe that it is about, as the language's own errors have it."""
+        if error.placed:
+            return
+        error.message = self._told(where, error.message)
+        error.args = (error.message,)
+        error.placed = True
+
+    def _told(self, where: Range, reason: str, note: str = "") -> str:
+        return f"{self.at(where)}: error: {reason}\n{self.excerpt(where, note)}"
 
     def at(self, where: Range) -> str:
         """Write where a place begins: file:line:column."""

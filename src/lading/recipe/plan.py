@@ -65,6 +65,13 @@ class Plan:
         """The stage whose files are the result."""
         return self.stages[-1]
 
+    @property
+    def command_where(self) -> Range:
+        """Where the CMD of the result stands; its FROM where no stage has one."""
+        command = self.target.command
+        places = (step.where for one in self.stages for step in one.steps if step.instruction is command)
+        return next(places, self.target.where)
+
 
 @dataclass(slots=True)
 class Draft:
@@ -78,6 +85,7 @@ class Draft:
     target: Platform
     lenient: bool = False
     stages: dict[int, Stage] = field(default_factory=dict)
+    scopes: dict[int, Scope] = field(default_factory=dict)
     blank_bases: list[Node] = field(default_factory=list)
 
     def base(self, section: Section) -> From:
@@ -95,6 +103,7 @@ class Draft:
             return From(StageFiles(found.index), platform, section.name)
         if text in self.outline.contexts:
             return From(Context(text), platform, section.name)
+        self.outline.refuse_later(text, section)
         try:
             return From(read_origin(text), platform, section.name)
         except UsageError as error:
@@ -118,7 +127,9 @@ class Draft:
 
     def read(self, section: Section, base: From) -> Stage:
         """Read a stage; those it is based on must have been read."""
-        scope = self.scope.inner()
+        # As with Docker, a stage has the variables of the one that it is based on.
+        above = self.scopes[base.base.index] if isinstance(base.base, StageFiles) else self.scope
+        scope = self.scopes[section.index] = above.inner()
 
         def find(flag: Flag) -> Origin:
             return self.outline.find(flag, section)

@@ -18,7 +18,7 @@ from lading.recipe.place import near
 from lading.recipe.sources import Document, Local, is_git, read_source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from lading.errors import RecipeError
     from lading.recipe.instructions import Instruction
@@ -212,7 +212,7 @@ def _arg(reading: _Reading) -> Arg:
         given = None
         if equals and name not in reading.scope.overrides:
             given = reading.scope.expand(word, default)
-        values.append((name, reading.scope.declare(name, given)))
+        values.append((name, reading.scope.declare(word, name, given)))
     return Arg(tuple(values))
 
 
@@ -282,8 +282,8 @@ def _label(reading: _Reading) -> Label:
 
 def _quantize(reading: _Reading) -> Quantize:
     source, destination = reading.one_file()
-    included = tuple(value for _flag, value in reading.values("include-weights"))
-    excluded = tuple(value for _flag, value in reading.values("exclude-weights"))
+    included = tuple(_tensors(reading, "include-weights"))
+    excluded = tuple(_tensors(reading, "exclude-weights"))
     imatrix = reading.value("imatrix")
     if included and excluded:
         reason = "--include-weights and --exclude-weights do not go together"
@@ -309,6 +309,14 @@ def _quantize(reading: _Reading) -> Quantize:
         reading.switch("allow-requantize"),
         _threads(reading),
     )
+
+
+def _tensors(reading: _Reading, name: str) -> Iterator[str]:
+    for flag, value in reading.values(name):
+        for tensor in value.split(","):
+            if not tensor:
+                raise reading.error(flag, f"`{value}` has an empty name in it", "names have commas between them")
+            yield tensor
 
 
 def _tensor_type(reading: _Reading, flag: Flag, value: str) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from lading.errors import UsageError
@@ -34,6 +34,7 @@ _ON_LINUX = frozenset(
         "s390x",
     }
 )
+_MOST_NAMED = 1000
 _SYSTEMS = frozenset({"linux", "darwin", "windows", "freebsd"})
 
 
@@ -85,7 +86,7 @@ class Unset:
 
 @dataclass(slots=True)
 class Scope:
-    """The variables at a point of a recipe; `named` also holds those that have no value."""
+    """The variables at a point of a recipe; `named` also holds those that have no value, `globals` the global ones."""
 
     script: Script
     escape: str
@@ -94,19 +95,32 @@ class Scope:
     named: set[str] = field(default_factory=set)
     unset: list[Unset] = field(default_factory=list)
     budget: Budget = field(default_factory=Budget)
+    globals: Mapping[str, str] | None = None
+    _known: frozenset[str] | None = None
 
     def inner(self) -> Scope:
-        """Return a scope for one stage: it sees all, and what it names stays inside."""
-        return Scope(
-            self.script, self.escape, self.overrides, dict(self.values), set(self.named), self.unset, self.budget
+        """Return a scope for one stage: it sees all, and what it names is seen by the stages that are based on it only."""
+        return replace(
+            self,
+            values=dict(self.values),
+            named=set(self.named),
+            globals=self.values if self.globals is None else self.globals,
         )
 
-    def declare(self, name: str, default: str | None) -> str | None:
-        """Name a variable and return its value: the build's, else the default, else the one it has already."""
+    def declare(self, word: Word, name: str, default: str | None) -> str | None:
+        """Name a variable and return its value: the build's, else the default, the global one, or what it has already.
+
+        Raises RecipeError, with the word's place, where there are more variables than anybody names.
+        """
         self.named.add(name)
+        if len(self.named) > _MOST_NAMED:
+            raise self.script.error(word.where, f"the recipe names more than {_MOST_NAMED:,} variables")
         value = self.overrides.get(name, default)
+        if value is None and self.globals is not None:
+            value = self.globals.get(name)
         if value is not None:
             self.values[name] = value
+            self._known = None
         return self.values.get(name)
 
     def expand(
@@ -123,7 +137,7 @@ class Scope:
             )
         except ExpansionError as error:
             raise self.script.error(word.where, str(error)) from None
-        self.unset += [
-            Unset(name, word.where, frozenset(self.values), is_from) for name in sorted(made.unset - self.named)
-        ]
+        if unset := sorted(made.unset - self.named):
+            self._known = self._known or frozenset(self.values)
+            self.unset += [Unset(name, word.where, self._known, is_from) for name in unset]
         return made.value

@@ -9,7 +9,8 @@ from typing import Literal, cast
 from urllib.parse import unquote, urlsplit
 
 from lading import reference
-from lading.errors import UsageError
+from lading.digest import Digest
+from lading.errors import FormatError, UsageError
 
 _SCHEMED = re.compile(r"(?:hf|huggingface|ms|modelscope)://")
 _GIT_SCHEMES = ("git://", "ssh://", "git+ssh://")
@@ -126,7 +127,16 @@ class Image:
     bare: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class LayoutModel:
+    """A model or image in an OCI image layout on disk: of a tag, of a digest, or the only one."""
+
+    reference: reference.Layout
+    digest: Digest | None = None
+
+
 Origin = Scratch | StageFiles | Context | Image | Hub | Artifact | Git
+Place = Scratch | Image | Hub | Artifact | Git | OllamaModel | LayoutModel | Url
 
 
 def read_source(text: str) -> Source:
@@ -164,14 +174,26 @@ def read_origin(text: str) -> Origin:
         raise UsageError(message, hint=error.hint) from error
 
 
-def read_place(text: str) -> Origin | None:
+def read_place(text: str) -> Place | None:
     """Read what `--build-context` gives a name to; None for what is a folder, if anything. Raises UsageError."""
     scheme, separator, rest = text.partition("://")
+    if text.startswith("oci-layout:"):
+        return _layout(text)
     if is_git(text):
         return _git(text)
+    if text.startswith(("http://", "https://", "ollama://")):
+        return cast("Url | OllamaModel", read_source(text))
     if separator and scheme == "docker-image":
-        return read_origin(rest)
-    return read_origin(text) if _SCHEMED.match(text) or (separator and scheme in {"oci", "docker"}) else None
+        try:
+            return cast("Place", read_origin(rest))
+        except UsageError as error:
+            message = f"`{text}` names no image"
+            raise UsageError(message, hint=error.hint) from None
+    return (
+        cast("Place", read_origin(text))
+        if _SCHEMED.match(text) or (separator and scheme in {"oci", "docker"})
+        else None
+    )
 
 
 def is_git(text: str) -> bool:
@@ -220,6 +242,19 @@ def _hub(text: str) -> Hub:
         message = f"`{text}` has no pattern after its colon"
         raise UsageError(message, hint="one is written hf://owner/repository@revision:pattern")
     return Hub(read.hub, read.owner, read.repository, pattern or read.select, read.revision)
+
+
+def _layout(text: str) -> LayoutModel:
+    """Read `oci-layout://DIR[:tag][@digest]` as buildx has it, and the same without `//`."""
+    place = text.removeprefix("oci-layout:").removeprefix("//")
+    folder, at, tail = place.rpartition("@")
+    digest = None
+    if at and tail.startswith(("sha256:", "sha512:")):
+        try:
+            place, digest = folder, Digest(tail)
+        except FormatError as error:
+            raise UsageError(error.message, hint=error.hint) from None
+    return LayoutModel(cast("reference.Layout", reference.parse(f"oci-layout:{place}")), digest)
 
 
 def _oci(text: str) -> reference.Oci:

@@ -12,7 +12,7 @@ from lading.recipe.lint.subject import Finding, Level, Report, Rule, Subject
 from lading.recipe.plan import begin
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from lading.recipe.ignore import IgnoreRules
     from lading.recipe.nodes import Recipe
@@ -34,16 +34,19 @@ def lint(
     *,
     contexts: Collection[str] = (),
     ignored: IgnoreRules | None = None,
+    stored: Callable[[str], bool] = lambda _name: False,
+    taken: Callable[[str, object], str] = lambda _name, _value: "",
 ) -> Report:
     """Hold a recipe, all its stages, against the rules that its `# check=` leaves in force.
 
-    `ignored` are the patterns of the context's ignore file. Raises RecipeError for a recipe that cannot be meant.
+    `ignored` are the patterns of the context's ignore file. `stored` tells whether a name is that of a model at hand;
+    `taken` what values of an argument of CMD are heeded, where the one that it has is not, and else nothing. Raises RecipeError for a recipe that cannot be meant.
     """
     check = read_check(recipe.directives.check, recipe.script)
     draft = begin(recipe, build_args or {}, platform, platform, contexts, lenient=True)
     final = draft.outline.target(target)
     stages = tuple(draft.read(section, draft.base(section)) for section in draft.outline.sections)
-    subject = Subject(recipe, draft, stages, stages[final.index], contents_of(stages), ignored)
+    subject = Subject(recipe, draft, stages, stages[final.index], contents_of(stages), ignored, stored, taken)
     if "all" in check.skip:
         return Report((), check.error)
     found = [

@@ -75,7 +75,11 @@ def _undefined(subject: Subject, *, is_from: bool) -> Iterator[Said]:
     for unset in subject.draft.scope.unset:
         if unset.is_from == is_from:
             kind = "global ARG" if is_from else "variable"
-            yield unset.where, f"there is no {kind} `{unset.name}` here", near(unset.name, unset.known)
+            yield (
+                unset.where,
+                f"there is no {kind} `{unset.name}` here",
+                near(unset.name, sorted(unset.known)),
+            )
 
 
 def _multiple_cmd(subject: Subject) -> Iterator[Said]:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from lading.formats import tool_types as types
+from lading.recipe.command import ROLES
 from lading.recipe.contents import image_path
-from lading.recipe.instructions import Add, Cmd, Label, Quantize
+from lading.recipe.instructions import Add, Cmd, Convert, Copy, Label, Quantize
 from lading.recipe.lint.subject import Rule
+from lading.recipe.llama_arguments import ARGUMENTS
 from lading.recipe.place import near
-from lading.recipe.sources import Artifact, Git, Hub, Image, StageFiles, pinned
+from lading.recipe.sources import Artifact, Context, Git, Hub, Image, StageFiles, pinned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from lading.recipe.contents import Contents
     from lading.recipe.lint.subject import Said, Subject
     from lading.recipe.nodes import Node
+    from lading.recipe.place import Range
     from lading.recipe.plan import Stage
+    from lading.recipe.sources import Origin, Source
 
 _LICENCES = ("license*", "licence*", "*.license", "*.licence", "copying*", "notice*")
 _LICENCE_LABELS = ("gguf.model.licenses", "org.opencontainers.image.licenses")
@@ -39,7 +44,7 @@ def _command(subject: Subject) -> tuple[Node, Stage, Cmd] | None:
 def _model_missing(subject: Subject) -> Iterator[Said]:
     found = _command(subject)
     if found is None:
-        if not isinstance(_root(subject, subject.final), Image | Artifact | Hub):
+        if not isinstance(_root(subject, subject.final), Image | Artifact | Hub | Context):
             yield subject.final.where, "no CMD says which file is the model", 'as in CMD ["-m", "model.gguf"]'
         return
     yield from _missing(subject, ("model",), "the main model is not in the image")
@@ -58,9 +63,16 @@ def _missing(subject: Subject, roles: tuple[str, ...], what: str) -> Iterator[Sa
     for file in cmd.command.files:
         if file.role in roles and not contents.may_have(file.path):
             word = next((one for one in node.words if one.text == file.path), None)
-            where = word.where if word else node.keyword_where
+            where = word.where if word else _value(node, {name for name, role in ROLES.items() if role == file.role})
             known = [path if file.path.startswith("/") else path[1:] for path in contents.types]
             yield where, f"{what}: `{file.path}`", near(file.path, known)
+
+
+def _value(node: Node, arguments: Collection[str]) -> Range:
+    """Return where the last value of one of these arguments stands in a CMD; its keyword where a variable hides them."""
+    pairs = pairwise(node.words)
+    found = [value.where for flag, value in pairs if ARGUMENTS.get(flag.text, ("",))[0] in arguments]
+    return found[-1] if found else node.keyword_where
 
 
 def _requantized(subject: Subject) -> Iterator[Said]:
@@ -94,26 +106,38 @@ def _imatrix_missing(subject: Subject) -> Iterator[Said]:
 
 
 def _unpinned(subject: Subject) -> Iterator[Said]:
+    for where, source, text in _sources(subject):
+        if not pinned(source) and not _at_hand(subject, source):
+            yield where, "the source may give other bytes tomorrow", _pin(source, text)
+
+
+def _sources(subject: Subject) -> Iterator[tuple[Range, Source | Origin, str]]:
+    """Yield what a recipe takes things from, where it stands and as it is written; not what has a checksum."""
     for section, stage in zip(subject.draft.outline.sections, subject.stages, strict=True):
-        if not pinned(stage.base.base):
-            yield section.start.words[0].where, *_pin(stage.base.base)
+        base = section.start.words[0]
+        yield base.where, stage.base.base, base.text
         for node, step in zip(section.nodes, stage.steps, strict=True):
             made = step.instruction
             if isinstance(made, Add) and made.checksum is None:
                 for word, source in zip(node.words, made.sources, strict=False):
-                    if not pinned(source):
-                        yield word.where, *_pin(source, is_git=".git" in word.text)
+                    yield word.where, source, word.text
+            elif isinstance(made, Copy | Convert | Quantize) and made.origin is not None:
+                flag = next(one for one in node.flags if one.name == "from")
+                yield flag.where, made.origin, flag.value or ""
 
 
-def _pin(source: object, *, is_git: bool = False) -> tuple[str, str]:
-    hint = "--checksum=sha256:… pins it"
-    if is_git or isinstance(source, Git):
-        hint = "#COMMIT behind the address pins it"
-    elif isinstance(source, Hub):
-        hint = "@COMMIT behind the name pins it"
-    elif isinstance(source, Image | Artifact):
-        hint = "@sha256:… behind the name pins it"
-    return "the source may give other bytes tomorrow", hint
+def _at_hand(subject: Subject, source: Source | Origin) -> bool:
+    return isinstance(source, Image) and source.bare is not None and subject.stored(source.bare)
+
+
+def _pin(source: Source | Origin, text: str) -> str:
+    if ".git" in text or isinstance(source, Git):
+        return "#COMMIT behind the address pins it"
+    if isinstance(source, Hub):
+        return "@COMMIT behind the name pins it"
+    if isinstance(source, Image | Artifact):
+        return "@sha256:… behind the name pins it"
+    return "--checksum=sha256:… pins it"
 
 
 def _licence_missing(subject: Subject) -> Iterator[Said]:
@@ -159,6 +183,15 @@ def _doubts(subject: Subject, kind: str) -> Iterator[Said]:
                     yield node.words[min(doubt.index, len(node.words) - 1)].where, doubt.reason, doubt.note
 
 
+def _unheeded(subject: Subject) -> Iterator[Said]:
+    for node, step in subject.steps():
+        if isinstance(step.instruction, Cmd):
+            for name, value in step.instruction.command.parameters:
+                if taken := subject.taken(name, value):
+                    where = _value(node, {f"--{name}"})
+                    yield where, f"`run` and `serve` pass over {name} {value}", f"they take {taken}"
+
+
 def _root(subject: Subject, stage: Stage) -> object:
     """Return what a stage is based on in the end, through all stages between."""
     return _chain(subject, stage)[-1].base.base
@@ -191,4 +224,5 @@ RULES = (
         lambda subject: _doubts(subject, "removed"),
     ),
     Rule("argument-value", "CMD's arguments have values of their kind", lambda subject: _doubts(subject, "value")),
+    Rule("argument-unheeded", "CMD's arguments have values that `run` and `serve` take", _unheeded, "note"),
 )

@@ -61,7 +61,10 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A recipe, its stages with every variable replaced, and what each of them has; `final` is the result's stage."""
+    """A recipe, its stages with every variable replaced, and what each of them has; `final` is the result's stage.
+
+    `stored` and `taken` are those of `lint`.
+    """
 
     recipe: Recipe
     draft: Draft
@@ -69,6 +72,8 @@ class Subject:
     final: Stage
     contents: Mapping[int, Contents]
     ignored: IgnoreRules | None
+    stored: Callable[[str], bool]
+    taken: Callable[[str, object], str]
 
     def nodes(self, keyword: str) -> Iterator[Node]:
         """Yield the instructions of a kind, as written."""

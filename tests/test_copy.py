@@ -255,7 +255,7 @@ def test_an_interrupt_leaves_the_parts_and_stops_the_threads(
 
 
 def test_nothing_missing_needs_no_thread(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(copy, "ThreadPoolExecutor", lambda **_: pytest.fail("a pool for nothing"))
+    monkeypatch.setattr(copy, "Crew", lambda _most: pytest.fail("threads for nothing"))
     tape = Tape()
     made = manifest()
     copy.run(make_plan(made, lambda _blob: True), Memory(), tape, "it", recorder)

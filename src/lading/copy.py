@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import threading
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lading import media
 from lading.content import Redundant
+from lading.crew import Crew
 from lading.errors import IntegrityError, StoppedError
 from lading.events import Advanced, Finished, Noted, Skipped, Started
 from lading.pace import Paced
@@ -175,15 +176,14 @@ def _move(blobs: tuple[Descriptor, ...], source: Source, put: Put, reporter: Rep
 
     if len(blobs) <= 1:
         return sum(one(blob) for blob in blobs)
-    with ThreadPoolExecutor(max_workers=connections.most) as pool:
-        jobs = [pool.submit(one, blob) for blob in blobs]
+    with Crew(connections.most) as crew:
+        jobs = [crew.submit(one, blob) for blob in blobs]
         try:
             wait(jobs, return_when=FIRST_EXCEPTION)
         finally:
             # Also after Ctrl-C in `wait`: the transfers see it at their next chunk.
             if not all(job.done() for job in jobs):
                 stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-    if failures:
-        raise failures[0]
-    return sum(job.result() for job in jobs)
+        if failures:
+            raise failures[0]
+        return sum(job.result() for job in jobs)

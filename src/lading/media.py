@@ -27,6 +27,8 @@ SOURCE = "io.lading.source"
 REFERENCE = "io.lading.reference"
 PULLED = "io.lading.pulled"
 PACKED = "io.lading.packed"
+INDEX = "io.lading.index"
+"""On a name in the store: the digest of the index from which this model was chosen, with nothing asked for."""
 
 FORM = "io.lading.form"
 """On an entry of an index that holds one model in several formats: which of them the entry is."""

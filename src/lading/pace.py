@@ -31,13 +31,14 @@ class Pace:
         """Bytes to move at a time, so that the flow stays even and who waits can be stopped soon."""
         return max(_LEAST, int(self.rate * _SLICE))
 
-    def spend(self, count: int) -> None:
-        """Wait for as long as `count` bytes take at this pace."""
+    def spend(self, count: int) -> float:
+        """Wait for as long as `count` bytes take at this pace, and return the seconds."""
         with self._lock:
             now = time.monotonic()
             self._paid_until = max(self._paid_until, now) + count / self.rate
             wait = self._paid_until - now
         time.sleep(wait)
+        return wait
 
     def reader(self, inner: ByteReader) -> ByteReader:
         """Return a stream that comes at this pace."""

@@ -50,6 +50,11 @@ def settings(values: Mapping[str, object]) -> str:
     return clean(", ".join(f"{name} {value}" for name, value in values.items()))
 
 
+def told(source: str) -> str:
+    """Return where something came from as it may be told: without the query of a URL, which may hold a token."""
+    return source.partition("?")[0] if source.startswith(("http://", "https://")) else source
+
+
 def clean(words: str) -> str:
     """Make a stranger's words safe for a terminal: control characters and line ends are written as escapes."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in words)

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import io
+import itertools
 import socket
 import threading
+import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hostile_server import Handler, Quiet
 
 from lading import __version__
 from lading.config import Network
 from lading.errors import IntegrityError, NetworkError, PolicyError
 from lading.events import Event, Noted
-from lading.http import Client, Patience
+from lading.http import Client, Patience, response
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -176,6 +180,39 @@ def test_a_small_answer_that_always_breaks_off_is_given_up(hostile: Any, reply: 
     with client.impatiently(), pytest.raises(NetworkError):
         client.request("GET", f"{hostile.url}/a").read(9)
     assert len(hostile.asked) == 4
+
+
+@pytest.mark.parametrize("whole", [1000, 2])
+def test_a_small_answer_that_drips_is_given_up_unless_it_is_at_its_end(
+    client: Client, naps: list[float], monkeypatch: pytest.MonkeyPatch, whole: int
+) -> None:
+    looks = itertools.count(0, 20)
+    monkeypatch.setattr(response, "time", SimpleNamespace(monotonic=lambda: next(looks)))
+
+    class Drips(Handler):
+        def _drip(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(whole))
+            self.end_headers()
+            for _byte in range(whole):
+                self.wfile.write(b"x")
+                time.sleep(0.02)
+
+        do_GET = _drip  # noqa: N815 - http.server's name
+
+    server = Quiet(("127.0.0.1", 0), Drips)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        answer = client.request("GET", f"http://127.0.0.1:{server.server_port}/a")
+        if whole == 2:
+            assert answer.read(2) == b"xx"
+        else:
+            with pytest.raises(NetworkError, match="too slowly"):
+                answer.read(1000)
+            assert len(naps) == 2
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_an_answer_to_a_post_that_breaks_off_is_not_asked_for_again(hostile: Any, reply: Any, client: Client) -> None:

@@ -29,11 +29,11 @@ def _served(reply: Any, data: bytes = DATA) -> Callable[[Any], Any]:
 
 @pytest.fixture
 def remote(hostile: Any, client: Client) -> Callable[..., RemoteFile]:
-    def make(size: int = len(DATA), path: str = "/a") -> RemoteFile:
+    def make(size: int = len(DATA), path: str = "/a", validator: str = "") -> RemoteFile:
         def fetch(headers: Mapping[str, str]) -> Response:
             return client.request("GET", f"{hostile.url}{path}", headers=headers, authorization="Bearer canary")
 
-        return RemoteFile(client, fetch, "blob x", size)
+        return RemoteFile(client, fetch, "blob x", size, validator=validator)
 
     return make
 
@@ -142,3 +142,28 @@ def test_a_stream_of_a_part_is_asked_for_once_and_what_is_no_such_part_is_refuse
     assert short.read(100) == b""
     assert len(hostile.asked) == 7
     assert naps == []
+
+
+DATE = "Tue, 14 Nov 2023 08:00:00 GMT"
+
+
+@pytest.mark.parametrize(
+    ("validator", "same", "other"),
+    [
+        ('"one"', {"ETag": '"one"'}, {"ETag": '"two"'}),
+        (DATE, {}, {"Last-Modified": "Wed, 15 Nov 2023 08:00:00 GMT"}),
+    ],
+)
+def test_a_part_of_another_version_is_never_taken(
+    hostile: Any, reply: Any, remote: Any, validator: str, same: dict[str, str], other: dict[str, str]
+) -> None:
+    part = {"Content-Range": "bytes 5-14/10000"}
+    whole = reply(200, DATA, other)
+    hostile.on("GET", "/a", reply(206, DATA[5:15], {**part, **same}), reply(206, DATA[5:15], {**part, **other}), whole)
+    file = remote(validator=validator)
+    assert file.stream(5, 10).read(100) == DATA[5:15]
+    with pytest.raises(IntegrityError, match="changed"):
+        file.stream(5, 10)
+    with pytest.raises(NetworkError):
+        file.stream(5, 10)
+    assert {one.headers["If-Range"] for one in hostile.asked} == {validator}

@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from hostile_server import Handler, Quiet
 from trials import weights
 
 if TYPE_CHECKING:
@@ -189,6 +190,108 @@ def test_a_part_is_dropped_on_request_and_where_nothing_tells_its_version(
     before = len(asked(hostile, "GET"))
     lading("pull", server.url, *arguments)
     assert [one.get("Range") for one in asked(hostile, "GET")[before:]] == [None]
+
+
+def test_what_a_query_holds_is_told_nowhere(
+    lading: CommandLine, url: str, hostile: Hostile, reply: type[Reply]
+) -> None:
+    secret = "canary-7f3a"
+    hostile.on("HEAD", "/models/story.txt", reply(body=b"x"))
+    signed = f"{url}?token={secret}"
+    said = [
+        lading("inspect", signed),
+        lading("inspect", signed, "--json"),
+        lading("pull", signed, "--json", "--progress", "json"),
+        lading("pull", signed, "--limit-rate", "1G", "--no-resume", "--progress", "plain"),
+        lading("pull", signed.replace("story", "gone"), code=3),
+        lading("pull", signed.replace(".gguf", ".txt"), code=2),
+        lading("inspect", signed, "--json"),
+        lading("list", "--json"),
+        lading("verify", "--json"),
+    ]
+    assert any(f"token={secret}" in one.target for one in hostile.asked)
+    assert [secret in done.stdout + done.stderr for done in said] == [False] * len(said)
+    assert json.loads(said[-2].stdout)[0]["source"] == url
+    blob = max((lading.store / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
+    blob.unlink()
+    assert secret not in lading("verify", "--repair").stdout, "the store keeps it, to fetch a lost file again"
+    assert blob.exists()
+
+
+class Narrow:
+    """A server that sends 10 MB/s over each connection; pieces from the middle are of the version `pieces`, if one is given.
+
+    `deaf` to If-Range, it sends a piece of what it has to whoever wants one of another version.
+    """
+
+    def __init__(self, data: bytes, *, pieces: bytes = b"", deaf: bool = False) -> None:
+        self.asked: list[Mapping[str, str]] = []
+        self._data = data
+        self._pieces = pieces
+        self._deaf = deaf
+
+        def serve(handler: Handler) -> None:
+            self._serve(handler)
+
+        self._server = Quiet(("127.0.0.1", 0), type("Slow", (Handler,), {"do_HEAD": serve, "do_GET": serve}))
+        self.url = f"http://127.0.0.1:{self._server.server_port}/big.gguf"
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def stop(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def middle(self) -> list[Mapping[str, str]]:
+        """The headers of the requests for pieces, the header of the file left out."""
+        return [one for one in self.asked if re.fullmatch(r"bytes=\d{7,}-\d+", one.get("Range", ""))]
+
+    def _serve(self, handler: Handler) -> None:
+        headers = dict(handler.headers.items())
+        self.asked.append(headers)
+        other = bool(self._pieces) and self.middle[-1:] == [headers]
+        data, version = (self._pieces, '"two"') if other else (self._data, '"one"')
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d*)", headers.get("Range", ""))
+        if wanted and not self._deaf and headers.get("If-Range", version) != version:
+            wanted = None
+        start, end = (int(wanted[1]), int(wanted[2] or len(data) - 1) + 1) if wanted else (0, len(data))
+        handler.send_response(206 if wanted else 200)
+        handler.send_header("ETag", version)
+        handler.send_header("Content-Length", str(end - start))
+        if wanted:
+            handler.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
+        handler.end_headers()
+        for at in range(start, end if handler.command == "GET" else start, MEBIBYTE // 16):
+            handler.wfile.write(data[at : min(at + MEBIBYTE // 16, end)])
+            time.sleep(MEBIBYTE / 16 / 10e6)
+
+
+@pytest.mark.parametrize("parallel", [1, 4])
+def test_a_file_that_is_slow_over_one_connection_comes_over_as_many_as_there_may_be(
+    lading: CommandLine, parallel: int
+) -> None:
+    data = weights(32 * MEBIBYTE)
+    server = Narrow(data)
+    try:
+        pulled = json.loads(lading("pull", server.url, "--parallel", str(parallel), "--json").stdout)[0]
+    finally:
+        server.stop()
+    assert pulled["new_bytes"] == len(data)
+    assert bool(server.middle) == (parallel > 1)
+    assert all(one["If-Range"] == '"one"' for one in server.middle)
+    assert data in {path.read_bytes() for path in (lading.store / "blobs/sha256").iterdir()}
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_pieces_of_another_version_never_become_part_of_a_file(lading: CommandLine, *, deaf: bool) -> None:
+    data = weights(32 * MEBIBYTE)
+    server = Narrow(data, pieces=bytes(len(data)), deaf=deaf)
+    try:
+        lading("pull", server.url)
+    finally:
+        server.stop()
+    assert server.middle
+    assert data in {path.read_bytes() for path in (lading.store / "blobs/sha256").iterdir()}
 
 
 def test_a_promised_digest_is_held_and_what_has_it_is_not_fetched(

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import random
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sources import Memory, descriptor, ignore
 
+from lading.digest import Verifier, VerifyingReader
 from lading.errors import AccessDeniedError, IntegrityError, LadingError, NetworkError, StoppedError
+from lading.pace import Pace, Paced
 from lading.store import stream
 
 if TYPE_CHECKING:
@@ -215,3 +218,44 @@ def test_a_stream_that_trickles_is_opened_anew_and_given_up_at_last(
     with pytest.raises(NetworkError, match="too slowly"):
         store.put_blob(descriptor(DATA), source, ignore)
     assert len(source.opened) == stream.ENDURANCE.slow
+
+
+def test_a_stream_that_breaks_after_every_few_bytes_is_given_up_like_one_that_trickles(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "time", Clock(1.0))
+    data = DATA[:20_000]
+    source = Breaks(data, each=10)
+    with pytest.raises(NetworkError, match="too slowly"):
+        store.put_blob(descriptor(data), source, ignore)
+    assert len(source.opened) < 100
+    assert store.received(descriptor(data)) > 0
+
+
+def test_what_comes_slowly_because_it_is_to_is_not_given_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    endurance = stream.Endurance(window=0.05, least=20_000, slow=2)
+    monkeypatch.setattr(stream, "ENDURANCE", endurance)
+    data = DATA[:60_000]
+    source = Memory(data)
+    begun = time.monotonic()
+    store.put_blob(descriptor(data), Paced(source, Pace(100_000)), ignore)
+    assert time.monotonic() - begun >= 0.5
+    assert len(source.opened) == 1
+
+
+def test_what_comes_at_a_pace_is_hashed_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    update = Verifier.update
+
+    def watched(self: Verifier, data: memoryview) -> None:
+        seen.append(len(data))
+        update(self, data)
+
+    monkeypatch.setattr(Verifier, "update", watched)
+
+    class Verified(Memory):
+        def open(self, blob: Descriptor, /, offset: int = 0) -> ByteReader:
+            return VerifyingReader(super().open(blob, offset), "it", size=blob.size, digest=blob.digest)
+
+    store.put_blob(descriptor(DATA), Paced(Verified(DATA), Pace(1_000_000_000)), ignore)
+    assert sum(seen) == len(DATA)

@@ -3,15 +3,21 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import ssl
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trustme
+from hostile_server import Handler, Quiet
 
 from lading.digest import Digest
 from lading.errors import IntegrityError, NetworkError, NotFoundError, PolicyError, UsageError
 from lading.transport.web import look
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from lading.content import ByteReader
     from lading.http import Client
 
@@ -152,6 +158,45 @@ def test_plain_http_beyond_this_machine_needs_a_word(client: Client) -> None:
         look("http://models.acme.test/a.gguf", client)
     with pytest.raises(NetworkError, match="not known"):
         look("http://no-such-host.invalid/a.gguf", client, insecure=True)
+
+
+@pytest.fixture
+def stranger(hostile: Any) -> Iterator[Callable[[], str]]:
+    """Makes servers that answer like `hostile`, with certificates that nobody trusts."""
+    servers: list[Quiet] = []
+
+    def make() -> str:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        trustme.CA().issue_cert("localhost").configure_cert(context)
+        server = Quiet(("127.0.0.1", 0), type("Strange", (Handler,), {"script": hostile}))
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        servers.append(server)
+        return f"https://localhost:{server.server_port}"
+
+    yield make
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.usefixtures("served")
+def test_a_word_is_needed_for_a_strangers_certificate_and_holds_for_the_urls_own_origin_alone(
+    hostile: Any, reply: Any, client: Client, stranger: Callable[[], str]
+) -> None:
+    asked, other = stranger(), stranger()
+    for method in ("HEAD", "GET"):
+        hostile.on(method, "/here.gguf", reply(307, headers={"Location": "/models/story%201.gguf"}))
+        hostile.on(method, "/away.gguf", reply(307, headers={"Location": f"{other}/models/story%201.gguf"}))
+    with pytest.raises(NetworkError, match="not trusted"):
+        look(f"{asked}/here.gguf", client)
+    file = look(f"{asked}/here.gguf", client, insecure=True)
+    assert _all(file.open()) == DATA
+    ranges = file.ranges()
+    assert ranges.read_at(10, 5) + ranges.read_at(500, 5) == DATA[10:15] + DATA[500:505]
+    assert hostile.asked[-1].path == "/models/story%201.gguf", "it is asked directly"
+    with pytest.raises(NetworkError, match="not trusted"):
+        look(f"{asked}/away.gguf", client, insecure=True)
 
 
 @pytest.mark.parametrize(

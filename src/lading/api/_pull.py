@@ -17,7 +17,7 @@ from lading.api.results import Pulled
 from lading.artifact.layers import LOOK, Listing, list_archives
 from lading.artifact.unpack import list_stored, read_stored
 from lading.errors import FormatError, IntegrityError, NotFoundError, StoppedError
-from lading.manifest import MAX_DOCUMENT, Manifest
+from lading.manifest import MAX_DOCUMENT, Index, Manifest
 from lading.plan import make_plan
 from lading.store.views import safe_parts
 from lading.text import size
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from lading.pace import Pace
     from lading.plan import Plan
     from lading.reference import Reference
-    from lading.store import Store
+    from lading.store import Store, Tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +90,14 @@ def _kept(session: Session, text: str, name: str | None) -> Pulled | None:
     if tag.reference and isinstance(refs.parse(tag.reference), refs.Layout | refs.Archive | refs.File):
         return None
     try:
-        manifest = session.store.document(tag.name)
+        return _whole(session, tag)
     except (IntegrityError, NotFoundError):
         return None
+
+
+def _whole(session: Session, tag: Tag) -> Pulled | None:
+    """Return what a name of the store stands for, if that is one model and all of it is here."""
+    manifest = session.store.document(tag.name)
     if not isinstance(manifest, Manifest):
         return None
     plan = make_plan(manifest, session.store.has)
@@ -102,13 +107,25 @@ def _kept(session: Session, text: str, name: str | None) -> Pulled | None:
     return Pulled(tag.name, manifest.digest, row.name, plan.total_bytes + len(manifest.raw), 0, up_to_date=True)
 
 
+def _chosen_before(session: Session, reference: Reference, name: str, index: Document) -> Pulled | None:
+    """Return what was chosen from this very index the last time, where it is here: to choose again costs requests."""
+    tag = session.store.find(name)
+    if tag is None or tag.reference != str(reference) or tag.descriptor.annotations.get(media.INDEX) != index.digest:
+        return None
+    return _whole(session, tag)
+
+
 def _pull_artifact(
     session: Session, reference: Reference, name: str | None, *, way: Way, selection: Selection
 ) -> Pulled:
     source, wanted = open_source(
         reference, session.config, lambda: session.client, insecure=session.insecure, reporter=session.reporter
     )
-    manifest = from_document(session, source, source.document(wanted), str(reference), selection)
+    document = source.document(wanted)
+    choice = {media.INDEX: document.digest} if isinstance(document, Index) and selection == ANY else {}
+    if choice and (present := _chosen_before(session, reference, name or wanted, document)):
+        return present
+    manifest = from_document(session, source, document, str(reference), selection)
     row = artifact.detect(manifest, str(reference))
     with session.store.lease([manifest.digest, *(blob.digest for blob in manifest.blobs)]):
         model = _understand(session, manifest, source, row)
@@ -121,7 +138,7 @@ def _pull_artifact(
             source,
             name=name or wanted,
             format_name=row.name,
-            annotations=origin(reference, manifest),
+            annotations={**origin(reference, manifest), **choice},
             way=way,
             check=lambda: _require_names(read_stored(row, manifest, session.store)),
         )

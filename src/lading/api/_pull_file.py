@@ -17,6 +17,8 @@ from lading.manifest import Descriptor
 from lading.model import Model, Part, Role, role_of
 from lading.pace import Paced
 from lading.store import Adopted, Version
+from lading.store.connections import Connections, Shared
+from lading.text import told
 from lading.transport.web import WebSource, look
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ def pull_file(session: Session, reference: Url, name: str, *, way: Way, selectio
     """
     file = look(reference.url, session.client, insecure=session.insecure)
     if role_of(file.name) is not Role.WEIGHTS:
-        msg = f"{reference} does not end in the name of a weights file"
+        msg = f"{told(reference.url)} does not end in the name of a weights file"
         raise UsageError(msg, hint="a URL to pull ends in .gguf or .safetensors")
     row = artifact.named("modelpack")
     with session.store.lease() as lease:
@@ -106,12 +108,16 @@ def _fetched(session: Session, file: WebFile, lease: Lease, way: Way, judge: Cal
     store.require_space(file.size - store.received(wanted))
     if facts := _look_ahead(file):
         judge(facts)
-    source: Source = Paced(WebSource(file), way.pace) if way.pace else WebSource(file)
+    key = told(file.url)
+    connections = Connections(way.parallel)
+    source: Source = Paced(WebSource(file), way.pace) if way.pace else Shared(WebSource(file), connections)
 
     def progress(done: int) -> None:
-        session.reporter.emit(Advanced(file.url, done))
+        session.reporter.emit(Advanced(key, done))
 
-    session.reporter.emit(Started(file.url, "weights", file.name, file.size))
+    session.reporter.emit(Started(key, "weights", file.name, file.size))
+    # One is the stream's own; the others are for when it is slow.
+    connections.borrow()
     with telling_what_is_kept(store, (wanted,)):
         if file.digest:
             adopted = Adopted(file.digest, file.size, store.put_blob(wanted, source, progress) or "received")
@@ -120,7 +126,7 @@ def _fetched(session: Session, file: WebFile, lease: Lease, way: Way, judge: Cal
         else:
             with closing(source.open(wanted)) as reader:
                 adopted = store.put_unknown(file.name, file.size, reader, progress, lease=lease)
-    session.reporter.emit(Finished(file.url))
+    session.reporter.emit(Finished(key))
     return adopted
 
 

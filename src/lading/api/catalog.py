@@ -13,6 +13,7 @@ from lading.errors import LadingError, NotFoundError
 from lading.events import Advanced, Started
 from lading.manifest import Index
 from lading.plan import single_manifest
+from lading.text import told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -73,7 +74,7 @@ def _listed(tag: Tag, summary: _Summary | str, users: Counter[str], faults: Mapp
         shared_size=sum(size for blob, size in known.blobs.items() if users[blob] > 1),
         settings=known.settings,
         annotations=known.annotations,
-        source=tag.source,
+        source=tag.source and told(tag.source),
         pulled=tag.pulled,
         broken=broken,
     )

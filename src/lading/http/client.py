@@ -120,7 +120,7 @@ class Client:
             )
             location = response.headers.get("Location")
             if response.status not in REDIRECTS or location is None:
-                response.redirected = target != url
+                response.redirected, response.verified = target != url, verify
                 if method == "GET":
                     response.ask_again = ask_again
                 return response

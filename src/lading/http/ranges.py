@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from lading.errors import IntegrityError, LadingError, NetworkError
+from lading.http.validator import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -26,19 +27,26 @@ class RemoteFile:
 
     `fetch` sends a GET with the headers it is given, and credentials of its own. Where the
     answer came from another place in the end (a registry's storage), that place is asked
-    directly from then on. `requests` and `bytes_read` count what was spent; `undivided` says whether the server
-    was found to send nothing but the whole file.
+    directly from then on. `validator` is what tells the version that is wanted (what If-Range may hold), "" where
+    nothing does. `requests` and `bytes_read` count what was spent; `undivided` says whether the server was found to
+    send nothing but the whole file.
     """
 
     def __init__(
-        self, client: Client, fetch: Callable[[Mapping[str, str]], Response], name: str, size: int, *, etag: str = ""
+        self,
+        client: Client,
+        fetch: Callable[[Mapping[str, str]], Response],
+        name: str,
+        size: int,
+        *,
+        validator: str = "",
     ) -> None:
         self._client = client
         self._fetch = fetch
         self._name = name
         self._size = size
-        self._etag = etag
-        self._direct: str | None = None
+        self._validator = validator
+        self._direct: tuple[str, bool] | None = None
         self._whole: bytes | None = None
         self._lock = threading.Lock()
         self.undivided = False
@@ -84,12 +92,14 @@ class RemoteFile:
     def stream(self, offset: int, length: int, /) -> Body:
         """Stream `length` bytes from `offset` on.
 
-        Asked once, and given up after seconds of silence. Raises NetworkError if the server knows no ranges,
-        IntegrityError as `read_at` does.
+        Asked once, and given up after seconds of silence. Raises NetworkError if the server knows no ranges or has
+        another version, IntegrityError as `read_at` does.
         """
         end = offset + length
+        # A 206 may leave out a date of change, and then only this tells that it is of the same version.
+        version = {"If-Range": self._validator} if self._validator else {}
         with self._client.impatiently():
-            response = self._ask({"Range": f"bytes={offset}-{end - 1}"})
+            response = self._ask({"Range": f"bytes={offset}-{end - 1}", **version})
         try:
             if response.status == _OK:
                 raise self._undivided(response)
@@ -109,7 +119,7 @@ class RemoteFile:
     def _ask(self, headers: Mapping[str, str]) -> Response:
         if (direct := self._direct) is not None:
             try:
-                response = self._client.request("GET", direct, headers=headers)
+                response = self._client.request("GET", direct[0], headers=headers, verify=direct[1])
             except NetworkError:
                 self._direct = None
                 raise
@@ -121,7 +131,7 @@ class RemoteFile:
             self._direct = None
         response = self._fetch(headers)
         if response.redirected and response.status == _PARTIAL:
-            self._direct = response.url
+            self._direct = response.url, response.verified
         return response
 
     def _read_whole(self, response: Response) -> bytes:
@@ -135,7 +145,7 @@ class RemoteFile:
         return data
 
     def _check(self, response: Response, start: int, end: int) -> None:
-        if self._etag and response.headers.get("ETag", self._etag) != self._etag:
+        if self._validator and shown(response.headers, self._validator) not in ("", self._validator):
             msg = f"{self._name} changed while it was read"
             raise IntegrityError(msg, hint="try again")
         check_range(response, start, end, self._size, self._name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import socket
+import time
 from contextlib import contextmanager, suppress
 from http.client import HTTPException  # noqa: TID251 - this room speaks HTTP; its errors surface while reading
 from typing import TYPE_CHECKING, Any, Self
@@ -24,6 +25,9 @@ _SKIPPED = 256 * 1024
 _QUOTED = 200
 _NOT_ASKED_FOR = "what it sent is not what was asked for"
 _ERROR_BODY = 16 * 1024
+_WINDOW = 30.0
+_LEAST = 32 * 1024
+"""Bytes of an answer that is read whole that come in each window of so many seconds, or it counts as broken off."""
 _NO_BODY = frozenset({204, 304})
 _PARTIAL = 206
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _TOO_LARGE, _UNSATISFIABLE, _SERVER_FAILED = 401, 403, 404, 413, 416, 500
@@ -41,6 +45,11 @@ class Body(io.RawIOBase):
         self._stream: Any = raw._original_response  # noqa: SLF001 - see above
         self._left = expected
         self.broke = False
+
+    @property
+    def ended(self) -> bool:
+        """Say whether all of it was read."""
+        return self._left == 0
 
     def readable(self) -> bool:
         """Say that reading is possible."""
@@ -117,14 +126,15 @@ class Body(io.RawIOBase):
     def close(self) -> None:
         """Give the connection back, or close it if the body was not read to its end."""
         if not self.closed:
-            self._response.release(whole=self._left == 0)
+            self._response.release(whole=self.ended)
         super().close()
 
 
 class Response:
     """One answer, after redirects. Close it, or use it in a `with`.
 
-    `url` is where it came from in the end, `redirected` whether that is another place than was asked. `count` hears
+    `url` is where it came from in the end, `redirected` whether that is another place than was asked, `verified` whether
+    a certificate had to be good there. `count` hears
     how many bytes of the body were read. `ask_again` sends the same request once more after a body broke off for the
     n-th time (from 1) for the reason given, or returns None; it is None itself where the request is not repeated.
     """
@@ -139,6 +149,7 @@ class Response:
         self.status: int = raw.status
         self.headers: Mapping[str, str] = raw.headers
         self.redirected = False
+        self.verified = True
         self.ask_again: Callable[[int, str], Response | None] | None = None
         self._released = False
 
@@ -217,7 +228,7 @@ class Response:
             other.close()
             raise broken
         self._raw, self.url, self.headers = other._raw, other.url, other.headers
-        self.redirected = other.redirected
+        self.redirected, self.verified = other.redirected, other.verified
         self._released = False
 
     def _read(self, body: Body, cap: int) -> bytes:
@@ -227,8 +238,15 @@ class Response:
                 msg = f"{self.host} sent {expected} bytes where at most {cap} are read"
                 raise FormatError(msg, hint=_NOT_ASKED_FOR)
             data = bytearray()
+            since, before = time.monotonic(), 0
             while len(data) <= cap and (piece := body.read(min(cap + 1 - len(data), 256 * 1024))):
                 data += piece
+                if (now := time.monotonic()) - since >= _WINDOW:
+                    if len(data) - before < _LEAST and not body.ended:
+                        body.broke = True
+                        msg = f"{self.host} sends too slowly: {len(data) - before} bytes in {now - since:.0f} s"
+                        raise NetworkError(msg, hint="try again later")
+                    since, before = now, len(data)
         if len(data) > cap:
             msg = f"{self.host} sent more than the {cap} bytes that are read"
             raise FormatError(msg, hint=_NOT_ASKED_FOR)

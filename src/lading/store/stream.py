@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lading.digest import VerifyingReader
 from lading.errors import IntegrityError, LadingError, NetworkError
+from lading.pace import Paced
 from lading.store.lanes import Gauge, Lanes, spread
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Endurance:
 
     `tries` are openings in a row without a new byte. Before each, the wait doubles from `first` to `longest` seconds,
     half of it by chance. A stream that brings less than `least` bytes in `window` seconds counts as broken, and
-    after `slow` such windows in a row as hopeless.
+    after `slow` such windows in a row as hopeless, however often it broke meanwhile.
     """
 
     tries: int = 6
@@ -59,7 +60,9 @@ class LastingStream:
     def __init__(
         self, source: Source, blob: Descriptor, offset: int, progress: Progress, partial: Partial | None = None
     ) -> None:
-        self._source = source
+        # It is paced here: a wait for the turn is none for the source, and nothing stands between it and its reader.
+        self._pace = source.pace if isinstance(source, Paced) else None
+        self._source = source.inner if isinstance(source, Paced) else source
         self._blob = blob
         self._offset = offset
         self._progress = progress
@@ -82,6 +85,8 @@ class LastingStream:
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Fill the buffer from its start and return the number of bytes; 0 at the end."""
         view = memoryview(buffer).cast("B")
+        if self._pace is not None:
+            view = view[: self._pace.step]
         while True:
             try:
                 count = self._read(view)
@@ -94,6 +99,7 @@ class LastingStream:
             self._offset += count
             if count:
                 self._failed = 0
+                self._keep_pace(count)
                 self._watch_rate()
             return count
 
@@ -156,7 +162,8 @@ class LastingStream:
         if self._reader is None:
             reader = self._ask()
             self._reader = reader.unverified() if isinstance(reader, VerifyingReader) else reader
-            self._window = (time.monotonic(), self._offset)
+            if not self._window[0]:
+                self._window = (time.monotonic(), self._offset)
         return self._reader
 
     def _ask(self) -> ByteReader:
@@ -181,6 +188,11 @@ class LastingStream:
         while (left := deadline - time.monotonic()) > 0:
             self._wait()
             time.sleep(min(_NAP, left))
+
+    def _keep_pace(self, count: int) -> None:
+        if self._pace is not None:
+            since, offset = self._window
+            self._window = (since + self._pace.spend(count), offset)
 
     def _watch_rate(self) -> None:
         since, offset = self._window

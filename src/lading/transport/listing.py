@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import msgspec
 
 from lading import media
+from lading.crew import Crew
 from lading.digest import Digest, VerifyingReader
 from lading.errors import FormatError, IntegrityError, NotFoundError, PolicyError, UsageError
 from lading.http import Origin, RemoteFile
@@ -206,9 +206,9 @@ class ListedSource:
         IntegrityError, naming the file.
         """
         left = room
-        with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
+        with Crew(_PARALLEL) as crew:
             for few in _batches(self.unsettled):
-                for file, data in zip(few, pool.map(self._read, few), strict=True):
+                for file, data in zip(few, crew.map(self._read, few), strict=True):
                     if left is None or file.size <= left:
                         keep(file, data)
                         left = None if left is None else left - file.size

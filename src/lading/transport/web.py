@@ -40,6 +40,7 @@ class WebFile:
     validator: str
     digest: Digest | None
     _client: Client = field(repr=False, compare=False)
+    _verify: bool = field(default=True, repr=False, compare=False)
 
     def open(self, offset: int = 0) -> ByteReader:
         """Stream the file from `offset` on; unverified beyond its length. Raises IntegrityError if it has changed."""
@@ -48,7 +49,7 @@ class WebFile:
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         if offset and self.validator:
             headers["If-Range"] = self.validator
-        response = self._client.request("GET", self.url, headers=headers)
+        response = self._client.request("GET", self.url, headers=headers, verify=self._verify)
         try:
             if offset and response.status == _PARTIAL:
                 self._check_unchanged(response)
@@ -70,10 +71,9 @@ class WebFile:
         """Return random access to the file; raises IntegrityError at a read if it has changed."""
 
         def fetch(headers: Mapping[str, str]) -> Response:
-            return self._client.request("GET", self.url, headers=headers)
+            return self._client.request("GET", self.url, headers=headers, verify=self._verify)
 
-        etag = self.validator if self.validator.startswith('"') else ""
-        return RemoteFile(self._client, fetch, self.name, self.size, etag=etag)
+        return RemoteFile(self._client, fetch, self.name, self.size, validator=self.validator)
 
     def _check_unchanged(self, response: Response, *, says_so: bool = False) -> None:
         said = shown(response.headers, self.validator)
@@ -109,19 +109,20 @@ def look(url: str, client: Client, *, insecure: bool = False) -> WebFile:
     """Ask a server about a file: HEAD, else the first byte.
 
     Raises NotFoundError, NetworkError for a server that tells no size or answers with a web
-    page, PolicyError for plain http beyond this machine unless `insecure`, UsageError for what is no URL.
+    page, PolicyError for plain http beyond this machine unless `insecure`, which takes any certificate of the URL's
+    own origin, too; UsageError for what is no URL.
     """
     origin = Origin.of(url)
     if not (insecure or origin.keeps_secrets):
         msg = f"{origin.host} is asked over plain http, where anybody on the way can change the file"
         raise PolicyError(msg, hint="use https, or --insecure")
-    with client.request("HEAD", url) as response:
+    with client.request("HEAD", url, verify=not insecure) as response:
         if response.status == _OK and response.length is not None and not response.is_page:
-            return _described(response, url, response.length, client)
+            return _described(response, url, response.length, client, verify=not insecure)
         if response.status == _NOT_FOUND:
             raise _missing(url, response)
     # Servers that sign addresses for GET alone refuse HEAD, and some tell no size there.
-    with client.request("GET", url, headers={"Range": "bytes=0-0"}) as response:
+    with client.request("GET", url, headers={"Range": "bytes=0-0"}, verify=not insecure) as response:
         if response.status == _PARTIAL:
             size = total_size(response)
         else:
@@ -130,7 +131,7 @@ def look(url: str, client: Client, *, insecure: bool = False) -> WebFile:
         if size is None:
             msg = f"{response.host} does not tell the size of {_name(url)}"
             raise NetworkError(msg, hint="download it by hand, then use the file")
-        return _described(response, url, size, client)
+        return _described(response, url, size, client, verify=not insecure)
 
 
 def _expect(response: Response, status: int, url: str) -> None:
@@ -148,10 +149,10 @@ def _missing(url: str, response: Response) -> NotFoundError:
     return NotFoundError(f"{response.host} has no file `{urlsplit(url).path[:200]}`", hint="check the URL")
 
 
-def _described(response: Response, url: str, size: int, client: Client) -> WebFile:
+def _described(response: Response, url: str, size: int, client: Client, *, verify: bool) -> WebFile:
     match = _SHA256.search(response.headers.get("Repr-Digest", ""))  # RFC 9530, 3
     digest = Digest(f"sha256:{base64.b64decode(match[1]).hex()}") if match else None
-    return WebFile(url, _name(url), size, validator(response.headers), digest, client)
+    return WebFile(url, _name(url), size, validator(response.headers), digest, client, verify)
 
 
 def _name(url: str) -> str:

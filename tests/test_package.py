@@ -496,7 +496,7 @@ class TestRefusals:
         part = "model-00002-of-00002.safetensors"
         source = put_one(tmp_path, part, FOLDER[part])
         for place in (source, tmp_path):
-            assert "lacks model-00001-of-00002.safetensors, one of 2 files" in refusal(place).message
+            assert "has 2 files, of which 'model-00001-of-00002.safetensors' is missing" in refusal(place).message
 
 
 class TestPack:

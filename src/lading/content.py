@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from _typeshed import WriteableBuffer
 
     from lading.digest import Digest
@@ -118,6 +120,14 @@ class Unnamed(Protocol):
 
     def finish(self) -> Digest:
         """Return the digest; raises IntegrityError unless all of them were read, and right."""
+
+
+@runtime_checkable
+class Roomy(Protocol):
+    """A Target that knows how much room it has."""
+
+    def require_room(self, blobs: Iterable[Descriptor], /) -> None:
+        """Raise NoSpaceError if what is not there yet of these blobs would not fit."""
 
 
 @runtime_checkable

@@ -26,6 +26,7 @@ _UNITS = (("Q", 10**15), ("T", 10**12), ("B", 10**9), ("M", 10**6), ("K", 10**3)
 _COUNT = re.compile(r"([0-9]{1,18})(\.[0-9]{1,18})?[ ]?([KMBTQ]?)", re.IGNORECASE | re.ASCII)
 _STEP = 1000
 _MAX_NAME = 1024
+_MAX_SEGMENT = 255  # bytes; the longest name on common file systems
 _SHOWN = 80
 _FURTHER = "additional_chat_templates"
 _TOKENIZER_FILES = {
@@ -229,6 +230,7 @@ def _segments(name: str, thing: str) -> tuple[str, ...]:
         or "\\" in name
         or not {"", ".", ".."}.isdisjoint(segments)
         or any(ord(char) < ord(" ") or "\x7f" <= char < "\xa0" or "\ud800" <= char < "\ue000" for char in name)
+        or any(len(segment.encode()) > _MAX_SEGMENT for segment in segments)
     ):
         msg = f"{thing} has a file with the impossible name `{clean(name)[:_SHOWN]}`"
         raise FormatError(

@@ -18,7 +18,7 @@ from lading.events import Advanced, Finished, Noted, Skipped, Started
 from lading.facts import HeaderFile, read_facts, role_in_header
 from lading.formats import gguf, safetensors
 from lading.formats.safetensors_index import read_index
-from lading.formats.shards import shard_of, shard_sets
+from lading.formats.shards import check_safetensors, shard_of, shard_sets
 from lading.manifest import Descriptor
 from lading.model import Model, Part, Role, chat_templates, check_names, role_of
 from lading.ranges import FileRanges
@@ -48,7 +48,6 @@ _BLOB = "application/octet-stream"
 _GGUF = b"GGUF"
 _INDEX = ".safetensors.index.json"
 _CHECKPOINTS = {".pt", ".pth", ".ckpt", ".onnx", ".h5", ".msgpack"}
-_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>[0-9]{5})-of-(?P<count>[0-9]{5})\.safetensors", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +136,7 @@ def open_draft(source: Path, stack: ExitStack, given: Given = NOTHING) -> Draft:
     if not any(role in (Role.WEIGHTS, Role.BIN) for role, _name, _origin in files):
         msg = f"{shown} holds no model weights"
         raise FormatError(msg, hint=_no_weights_hint([(role, name) for role, name, _origin in files]))
-    _check_safetensors({name: origin for _role, name, origin in files}, source)
+    _check_safetensors({name: origin for _role, name, origin in files})
     facts = read_facts(
         [HeaderFile(role, name, partial(_ranges, origin)) for role, name, origin in files], known=headers
     )
@@ -302,7 +301,7 @@ def _family(source: Path) -> Sequence[str]:
     return shard_sets(siblings)[0]
 
 
-def _check_safetensors(files: Mapping[str, fs.Origin], source: Path) -> None:
+def _check_safetensors(files: Mapping[str, fs.Origin]) -> None:
     """Raise FormatError, naming what is missing, for a model in several files that are not all there."""
     weights = [name for name in files if name.endswith(".safetensors")]
     for name, origin in files.items():
@@ -310,12 +309,7 @@ def _check_safetensors(files: Mapping[str, fs.Origin], source: Path) -> None:
             folder = name[: name.rfind("/") + 1]
             with closing(_ranges(origin)) as reader:
                 read_index(reader, {other.removeprefix(folder) for other in files if other.startswith(folder)})
-    for match in filter(None, map(_SHARD.fullmatch, weights)):
-        count = int(match["count"])
-        parts = (f"{match['stem']}-{number:05d}-of-{match['count']}.safetensors" for number in range(1, count + 1))
-        if missing := next((part for part in parts if part not in files), None):
-            msg = f"{source} lacks {missing}, one of {count} files of a model"
-            raise FormatError(msg, hint="a split model needs all its files; name the folder that holds them")
+    check_safetensors(weights)
 
 
 def _no_weights_hint(files: Sequence[tuple[Role, str]]) -> str:

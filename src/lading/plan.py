@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from lading import media
 from lading.errors import FormatError, NotFoundError, UsageError
 from lading.manifest import MANIFEST_KINDS, Index, Manifest, Platform
+from lading.reference import form_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from lading.digest import Digest
     from lading.manifest import Descriptor, Document
@@ -110,6 +111,18 @@ def inner_documents(root: Document, fetch: Fetch, name: str) -> tuple[Document, 
 
     reach(root, 0)
     return tuple(found.values())
+
+
+def of_formats(names: Collection[str], fetch: Fetch) -> str | None:
+    """Return the one among tags that is an index of a model in several formats, if all others are its formats' own.
+
+    `fetch` reads a document by tag.
+    """
+    main = min(names, key=len)
+    root = fetch(main)
+    entries = root.manifests if isinstance(root, Index) else ()
+    own = {form_tag(main, entry.annotations.get(media.FORM, "")) for entry in entries}
+    return main if own.issuperset({*names} - {main}) else None
 
 
 def single_manifest(document: Document, fetch: Fetch, name: str, platform: Platform | None = None) -> Manifest:

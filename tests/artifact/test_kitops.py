@@ -131,7 +131,7 @@ def test_each_layer_is_held_to_its_own_diff_id() -> None:
     kitfile = {"model": {"digest": Digest.of(archive), "diffId": "sha256:" + "0" * 64}}
     manifest, config = kit(source, kitfile, ("model", archive))
     assert [one.diff_id for one in ROW.archives(manifest, config)] == ["sha256:" + "0" * 64]
-    with pytest.raises(FormatError, match="malformed sha256 digest"):
+    with pytest.raises(FormatError, match="has the malformed diff_id `sha256:"):
         ROW.archives(manifest, config.replace(b"sha256:" + b"0" * 64, b"sha256:../.."))
 
 

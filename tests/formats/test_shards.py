@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from lading.errors import FormatError
 from lading.formats.gguf import GgufHeader, read_header
-from lading.formats.shards import Shard, check_split, shard_of, shard_sets
+from lading.formats.shards import Shard, check_safetensors, check_split, shard_of, shard_sets
 from lading.ranges import BytesRanges
 
 Build = Callable[..., bytes]
@@ -73,6 +73,17 @@ def test_missing_parts_are_named() -> None:
     assert "and 99993 more are missing" in many.value.message
     with pytest.raises(FormatError):
         shard_sets(["m-00001-of-00002.gguf", "m-00002-of-00003.gguf"])
+
+
+def test_a_missing_file_of_safetensors_is_named() -> None:
+    check_safetensors(
+        ["a/m-00002-of-00002.safetensors", "a/m-00001-of-00002.safetensors", "whole.safetensors", "x.gguf"]
+    )
+    for name in ("m-00002-of-00003.safetensors", "m-00003-of-00003.safetensors", "a/m-00001-of-00003.safetensors"):
+        with pytest.raises(
+            FormatError, match=r"has 3 files, of which '(a/)?m-0000[12]-of-00003.safetensors' is missing"
+        ):
+            check_safetensors([name, "m-00001-of-00003.safetensors", "a/m-00003-of-00003.safetensors"])
 
 
 def header(gguf: Build, number: int, count: int, tensor: str, total: int = 2) -> GgufHeader:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import signal
+import socket
 import subprocess
 import uuid
 from typing import TYPE_CHECKING, Any
@@ -350,7 +352,7 @@ def test_a_source_that_lies_in_mid_stream_leaves_no_name(
     # The config is the first blob that is read; the weights are the second.
     chaos.plan([Fault("flipped-bit", "body", times=99, skip=1, at=0.7)])
     source = place("1").replace(plain_registry.host, chaos.host)
-    options = ["--format", form] if form else []
+    options = ["--parallel", "1", *(["--format", form] if form else [])]
     said = lading("copy", source, place("1", repository="b"), *options, code=6).stderr
     assert WEIGHTS in said
     assert chaos.strikes
@@ -511,11 +513,68 @@ def test_a_model_of_several_formats_is_pushed_with_a_tag_for_each(
     index = json.loads((lading.folder / "layout/index.json").read_text())
     names = {entry["annotations"]["org.opencontainers.image.ref.name"] for entry in index["manifests"]}
     assert names == {"q4", "q4-docker", "q4-modelpack", "q4-image"}
-    # A name that means another model by now is not its format.
-    lading("rm", "story:1-docker")
+    # Wherever it goes from there, whatever has the names of its formats here by now.
+    lading("rm", "story:1-docker", "story:1-image")
     lading("pack", story, "-t", "story:1-docker", "--name", "Another")
-    again = json.loads(lading("push", "story:1", place("2"), "--json").stdout)
-    assert [form["format"] for form in again["forms"]] == ["modelpack", "image"]
+    lading("save", "story:1", "-o", "carried.tar")
+    copied(lading, "story:1", "oci-archive:whole.tar:q4")
+    sources = ("story:1", place("1"), "oci-archive:carried.tar", "oci-archive:whole.tar", "oci-layout:layout")
+    for tag, source in enumerate(sources, 2):
+        again = copied(lading, source, place(str(tag), repository="b"))
+        assert again["digest"] == pushed["digest"]
+        for form, first in zip(again["forms"], pushed["forms"], strict=True):
+            assert form == {**first, "reference": place(f"{tag}-{first['format']}", repository="b")}
+            assert raw_manifest(form["reference"])[1] == form["digest"]
+    one = copied(lading, place("1"), place("9"), "--platform", "linux/arm64")
+    assert one["forms"] == []
+    copied(lading, "story:1-modelpack", f"oci-layout:{lading.folder / 'layout'}:other")
+    assert "holds 5 models" in lading("pull", "oci-layout:layout", code=2).stderr
+
+
+def test_a_name_without_room_for_the_formats_behind_it_is_refused(lading: CommandLine, story: Path) -> None:
+    long = f"localhost:1/a/b:{'x' * 125}"
+    for words in (("pack", story, "-t", long), ("pack", story, "-t", "x" * 250), ("copy", story, "x" * 250)):
+        refused = lading(*words, "--format", "docker,image", code=2).stderr
+        assert "-docker`, which cannot be the name of a model" in refused
+        assert words[0] == "copy" or "weights" not in refused
+    (lading.folder / "GGUFPackerfile").write_text(f'FROM scratch\nADD {story.name} /\nCMD ["-m", "/{story.name}"]\n')
+    assert "-docker`" in lading("build", "-t", long, "--format", "docker,image", lading.folder, code=2).stderr
+    assert json.loads(lading("list", "--json").stdout) == []
+    lading("pack", story, "-t", long)
+
+
+@pytest.mark.parametrize(
+    ("place", "kept"),
+    [
+        ("oci-archive:a.tar:1", "nothing was written"),
+        ("oci-layout:layout:1", "blobs that were sent whole stay there; the same command sends the rest"),
+    ],
+)
+def test_an_interrupt_says_what_is_there(lading: CommandLine, place: str, kept: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(60)
+        process = lading.start("copy", f"http://127.0.0.1:{silent.getsockname()[1]}/a.gguf", place)
+        connection, _address = silent.accept()
+        with connection:
+            assert connection.recv(1)
+            process.send_signal(signal.SIGINT)
+            said = process.communicate(timeout=60)[1]
+    assert (process.returncode, said) == (130, f"interrupted: {kept}\n")
+    assert not (lading.folder / "a.tar").exists()
+
+
+def test_names_that_other_tools_gave_in_the_store_are_no_hindrance(
+    lading: CommandLine, story: Path, place: Callable[..., str]
+) -> None:
+    lading("pack", story, "-t", "story:1")
+    index = lading.store / "index.json"
+    tree = json.loads(index.read_text())
+    [entry] = tree["manifests"]
+    for name in (f"localhost:1/a/b:{'x' * 200}", "hf:", "a name", "\x1b[31mred"):
+        tree["manifests"].append({**entry, "annotations": {"org.opencontainers.image.ref.name": name}})
+    index.write_text(json.dumps(tree))
+    assert lading("push", "story:1", place("1")).stdout.startswith("pushed")
+    assert "\\x1b[31mred" in lading("list").stdout
 
 
 def test_a_remembered_digest_that_is_wrong_costs_a_second_try_and_no_wrong_bytes(

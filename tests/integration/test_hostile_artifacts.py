@@ -78,7 +78,7 @@ def modelpack(*named: str, word: str, config: Any = None) -> Artifact:
     """Return a ModelPack of files that differ by a byte: weights, templates, whatever their names tell."""
     layers: list[Layer] = []
     for number, name in enumerate(named):
-        kind = "weight.v1.raw" if name.endswith(".gguf") else "weight.config.v1.raw"
+        kind = "weight.v1.raw" if name.endswith((".gguf", ".safetensors")) else "weight.config.v1.raw"
         layers.append((WEIGHTS + bytes([number]), CNCF + kind, {PATH: name}))
     diff_ids = [str(Digest.of(data)) for data, _kind, _path in layers]
     said = {"descriptor": {}, "config": {}, "modelfs": {"type": "layers", "diffIds": diff_ids}}
@@ -131,12 +131,19 @@ def zeros(length: int, head: bytes) -> bytes:
 
 BOMB = member("a.gguf", WEIGHTS) + header("b.gguf", 96 << 20)
 SHARDS = ("m-00001-of-00003.gguf", "m-00003-of-00003.gguf")
+TENSORS = ("m-00001-of-00003.safetensors", "m-00003-of-00003.safetensors")
 IMAGE_CONFIG = {"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": []}}
 OLLAMA_CONFIG = {"model_format": "gguf", "model_family": "llama", "model_type": "1.4M", "file_type": "F16"}
 GGUF, FILE, TEMPLATE = "gguf.v3", "model.file", "chat.template.jinja"
 
 HOSTILE: dict[str, Callable[[], Artifact]] = {
     "modelpack: a missing shard": lambda: modelpack(*SHARDS, word="m-00002-of-00003.gguf"),
+    "modelpack: a missing shard of safetensors": lambda: modelpack(*TENSORS, word="m-00002-of-00003.safetensors"),
+    "modelpack: a name too long for a disk": lambda: modelpack(f"{'x' * 251}.gguf", word="impossible name `xxx"),
+    "modelpack: a diff_id that is none": lambda: modelpack(
+        "a.gguf", word="has the malformed diff_id `sha256:0`",
+        config={"descriptor": {}, "config": {}, "modelfs": {"type": "layers", "diffIds": ["sha256:0"]}},
+    ),
     "modelpack: names that differ by case": lambda: modelpack("Story.gguf", "story.gguf", word="differ by case"),
     "modelpack: folders that differ by case": lambda: modelpack("A/a.gguf", "a/b.json", word="differ by case"),
     "modelpack: names that differ by accents": lambda: modelpack("\u00e9.gguf", "e\u0301.gguf", word="differ by case"),
@@ -176,6 +183,9 @@ HOSTILE: dict[str, Callable[[], Artifact]] = {
         ("a.gguf", GGUF), ("b.jinja", TEMPLATE), ("c.jinja", TEMPLATE), word="2 chat templates: b.jinja"
     ),
     "docker: a missing shard": lambda: docker(*((name, GGUF) for name in SHARDS), word="m-00002-of-00003.gguf"),
+    "docker: a missing shard of safetensors": lambda: docker(
+        *((name, "safetensors") for name in TENSORS), word="m-00002-of-00003.safetensors"
+    ),
     "docker: names that differ by case": lambda: docker(
         ("a.gguf", GGUF), ("README.md", FILE), ("readme.md", FILE), word="differ by case"
     ),
@@ -188,6 +198,9 @@ HOSTILE: dict[str, Callable[[], Artifact]] = {
     ),
     "image: a missing shard": lambda: image(
         files(*((f"models/{name}", WEIGHTS) for name in SHARDS)), word="m-00002-of-00003.gguf"
+    ),
+    "image: a missing shard of safetensors": lambda: image(
+        files(*((f"models/{name}", WEIGHTS) for name in TENSORS)), word="m-00002-of-00003.safetensors"
     ),
     "image: two templates": lambda: image(
         files(("models/a.gguf", WEIGHTS), ("models/b.jinja", b"b"), ("models/c.jinja", b"c")),

@@ -419,12 +419,15 @@ class TestHostile:
 
 
 class TestFullDisks:
-    def test_a_save_that_cannot_fit_writes_nothing(self, lading: CommandLine, story: Path, tmp_path: Path) -> None:
+    def test_an_archive_that_cannot_fit_is_not_begun(self, lading: CommandLine, story: Path, tmp_path: Path) -> None:
         lading("pack", story, "-t", "story:1")
         with mounted(tmp_path / "disk", 1 << 20) as disk:
-            refused = lading("save", "story:1", "-o", disk.path / "a.tar", code=7)
-            assert "2.9 MB are to be written" in refused.stderr
-            assert list(disk.path.iterdir()) == []
+            for words in (
+                ("save", "story:1", "-o", disk.path / "a.tar"),
+                ("copy", "story:1", f"oci-archive:{disk.path}/a.tar"),
+            ):
+                assert "2.9 MB are to be written" in lading(*words, code=7).stderr
+                assert list(disk.path.iterdir()) == []
 
     def test_a_disk_that_fills_meanwhile_is_as_before(self, tmp_path: Path) -> None:
         data = bytes(3 << 20)

@@ -233,10 +233,15 @@ class TestReading:
     def test_of_several_one_has_to_be_named(self, place: Path) -> None:
         one, two = manifest(OTHER), manifest(LAYER)
         place.write_bytes(files(LAYOUT, index(one, two), blob(one.raw), blob(two.raw)))
-        with pytest.raises(FormatError, match="holds 2 models: story:1, story:2"):
+        with pytest.raises(UsageError, match="holds 2 models: story:1, story:2"):
             open_reference(Reference("oci", str(place)))
         with pytest.raises(NotFoundError, match="no model named `x`; it has story:1, story:2"):
             open_archive(place, "a.tar").document("x")
+
+    def test_of_none_that_is_said(self, place: Path) -> None:
+        place.write_bytes(files(LAYOUT, index()))
+        with pytest.raises(FormatError, match="holds no model"):
+            open_reference(Reference("oci", str(place)))
 
     def test_a_blob_of_more_than_8_gib_is_found_by_us_and_by_the_real_tar(self, place: Path) -> None:
         name, size = "blobs/sha256/" + "0" * 64, 9 << 30

@@ -120,6 +120,11 @@ def test_a_split_model_that_lacks_a_part_is_refused_and_no_other_is_touched_by_i
         chosen(names, "Q4_K_M")
     with pytest.raises(FormatError, match="part 9 of 2"):
         chosen(names, "Q2_K")
+    tensors = ["m-00001-of-00002.safetensors", "whole.safetensors", "config.json"]
+    for select in (None, tensors[0]):
+        with pytest.raises(FormatError, match=r"'m-00002-of-00002.safetensors' is missing"):
+            chosen(tensors, select)
+    assert chosen(tensors, "whole.safetensors").weights == ("whole.safetensors",)
 
 
 def test_several_models_of_one_quantization_are_listed_not_guessed_at() -> None:

@@ -1,4 +1,4 @@
-"""Layouts of others: what writing to them needs beside their own files goes again."""
+"""Layouts of others: which of several models is meant, and what writing needs beside their own files goes again."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 from sources import put
 
 from lading.digest import Digest
+from lading.errors import FormatError, UsageError
 from lading.reference import Layout
-from lading.transport.local import open_layout, tidy
+from lading.transport.local import only_tag, open_layout, tidy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,3 +65,15 @@ def test_what_another_writer_can_take_up_or_holds_stays(layout: Store) -> None:
         assert held.exists()
     tidy(layout)
     assert [path.name for path in (layout.work / "ingest").iterdir()] == [PART]
+
+
+def test_of_several_one_has_to_be_named(layout: Store) -> None:
+    place = Layout(str(layout.root))
+    assert only_tag(layout, place) == "story:1"
+    put(layout, "story:2", b"more")
+    with pytest.raises(UsageError, match="holds 2 models: story:1, story:2"):
+        only_tag(layout, place)
+    for name in ("story:1", "story:2"):
+        layout.untag(name)
+    with pytest.raises(FormatError, match="holds no model"):
+        only_tag(layout, place)

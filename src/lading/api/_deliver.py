@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING
 from lading import artifact, copy, media
 from lading import reference as refs
 from lading.api.clock import now
-from lading.api.lookup import parse, remote, tag_name
+from lading.api.lookup import check_forms, parse, remote, tag_name
 from lading.api.results import Delivered, DeliveredForm
 from lading.artifact.format import PLATFORMS
-from lading.content import Receiving
+from lading.content import Receiving, Roomy
 from lading.errors import IntegrityError, UsageError
 from lading.events import Noted
 from lading.manifest import Index, Manifest
 from lading.plan import inner_documents, is_for, make_plan, parse_platform, single_manifest
-from lading.store import Store
 from lading.transport import open_source, open_target, release
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from lading.api.session import Session
     from lading.content import Source, Target
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from lading.store import Lease
 
 _LONGEST_TAG = 128
+_NAMES = frozenset(row.name for row in artifact.EVERY)
 _MAX_MOUNTS = 4
 _DESTINATION = "a registry is named host/repository:tag, a layout oci-layout:DIR:tag, an archive oci-archive:FILE:tag"
 
@@ -50,8 +50,7 @@ class NamedForm:
 class Origin:
     """A model to deliver: the document that stands for it at a source, and what messages call it.
 
-    `near` are repositories that are known to have its blobs. `local` says that reading it twice costs little. `forms`
-    are the formats of several that it is an index of, as far as they have names of their own.
+    `near` are repositories that are known to have its blobs. `local` says that reading it twice costs little.
     """
 
     name: str
@@ -59,7 +58,6 @@ class Origin:
     document: Document
     near: tuple[refs.Oci, ...] = ()
     local: bool = False
-    forms: tuple[NamedForm, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +126,14 @@ def deliver(
     near = tuple(one.repository for one in origin.near if isinstance(place, refs.Oci) and one.host == place.host)
     target, tag = open_target(place, session.config, lambda: session.client, insecure=session.insecure, mount_from=near)
     try:
-        _check_names(place, tag, [row.name for row in wish.formats] or [form.name for form in origin.forms])
+        _check_names(place, tag, _formats(origin, wish))
         # The order in an archive is part of its bytes.
         lanes = 1 if isinstance(place, refs.Archive) else parallel
         load, copied = _send(session, origin, target, tag, wish, lanes=lanes, pace=pace)
     finally:
         release(target)
     assert isinstance(place, refs.Oci | refs.Layout | refs.Archive)  # noqa: S101 - nothing else was opened
-    return _told(origin, str(place), load, copied, lambda form: str(replace(place, tag=form_tag(tag, form))))
+    return _told(origin, str(place), load, copied, lambda form: str(replace(place, tag=refs.form_tag(tag, form))))
 
 
 def _told(origin: Origin, place: str, load: _Load, copied: copy.Copied, place_of: Callable[[str], str]) -> Delivered:
@@ -157,20 +155,16 @@ def _deliver_here(
 ) -> Delivered:
     """Write a model into the store, under names of its own."""
     store = session.store
+    check_forms(name, _formats(origin, wish))
     with store.lease() as lease:
         load, copied = _send(session, origin, store, None, wish, lanes=parallel, pace=pace, lease=lease)
         names = {
             name: load.root,
-            **{form_tag(name, form.name): form.root for form in load.forms if len(load.forms) > 1},
+            **{refs.form_tag(name, form.name): form.root for form in load.forms if len(load.forms) > 1},
         }
         said = {media.SOURCE: origin.name, media.PULLED: now()}
         store.tag_all({one: (document, said) for one, document in names.items()})
-    return _told(origin, name, load, copied, lambda form: form_tag(name, form))
-
-
-def form_tag(tag: str, form: str) -> str:
-    """Return the tag of one form of several."""
-    return f"{tag}-{form}"
+    return _told(origin, name, load, copied, lambda form: refs.form_tag(name, form))
 
 
 def _send(
@@ -194,11 +188,11 @@ def _send(
     while True:
         load = _converted(session, origin, target, wish, press, base) if wish.formats else _as_it_is(origin, wish)
         several = load.forms if tag and len(load.forms) > 1 else ()
-        names = {form.root.digest: form_tag(tag or "", form.name) for form in several}
+        names = {form.root.digest: refs.form_tag(tag or "", form.name) for form in several}
         if lease is not None:
             keep(lease, load.root, load.inner)
         plan = make_plan(load.root, target.has, load.inner)
-        if isinstance(target, Store):
+        if isinstance(target, Roomy):
             target.require_room(plan.missing)
         # What went to the target while its digest was found out is there, and was told of.
         reporter = Untold(session.reporter, frozenset(press.sent))
@@ -216,9 +210,23 @@ def _as_it_is(origin: Origin, wish: Wish) -> _Load:
     if wish.platform:
         return _Load(single_manifest(document, source.document, name, wish.platform), (), source)
     inner = inner_documents(document, source.document, name)
-    known = {document.digest, *(one.digest for one in inner)}
-    beside = tuple(form.root for form in origin.forms if form.root.digest not in known)
-    return _Load(document, (*inner, *beside), source, origin.forms)
+    known = {one.digest: one for one in inner}
+    forms = tuple(_form(form, entries, known) for form, entries in _entries_of_forms(document).items())
+    beside = tuple(form.root for form in forms if form.root.digest not in known)
+    return _Load(document, (*inner, *beside), source, forms)
+
+
+def _form(name: str, entries: Sequence[Descriptor], known: Mapping[Digest, Document]) -> NamedForm:
+    return NamedForm(name, known[entries[0].digest] if len(entries) == 1 else Index.build(tuple(entries)))
+
+
+def _entries_of_forms(document: Document) -> dict[str, list[Descriptor]]:
+    """Return what an index of one model in several formats has for each of them; of anything else nothing."""
+    found: dict[str, list[Descriptor]] = {}
+    for entry in document.manifests if isinstance(document, Index) else ():
+        if entry.annotations.get(media.FORM) in _NAMES:
+            found.setdefault(entry.annotations[media.FORM], []).append(entry)
+    return found if len(found) > 1 else {}
 
 
 def _converted(  # noqa: PLR0917 - what a conversion is made of, each once
@@ -271,8 +279,12 @@ def _has(session: Session, origin: Origin, target: Target) -> Callable[[Descript
     return has
 
 
+def _formats(origin: Origin, wish: Wish) -> list[str]:
+    return [row.name for row in wish.formats] or ([] if wish.platform else [*_entries_of_forms(origin.document)])
+
+
 def _check_names(place: Reference, tag: str, formats: Sequence[str]) -> None:
-    longest = max((form_tag(tag, name) for name in formats), key=len, default="")
+    longest = max((refs.form_tag(tag, name) for name in formats), key=len, default="")
     if isinstance(place, refs.Oci) and len(formats) > 1 and not refs.is_registry_tag(longest):
         msg = f"the tag `{longest}` would be longer than the {_LONGEST_TAG} characters that a registry takes"
         raise UsageError(msg, hint=f"give `{tag}` a shorter name")
@@ -293,24 +305,7 @@ def _open_base(session: Session, text: str) -> Base:
 def of_store(session: Session, name: str, place: Reference) -> Origin:
     """Return a model of the store under its tag, to be written to `place`."""
     document = session.store.document(name)
-    near, forms = _siblings(session, place, document.digest), named_forms(session.store, name, document)
-    return Origin(name, session.store, document, near, local=True, forms=forms)
-
-
-def named_forms(store: Store, name: str, document: Document) -> tuple[NamedForm, ...]:
-    """Return the formats that an index of the store is made of and that have names of their own there, if several."""
-    if not isinstance(document, Index):
-        return ()
-    entries = {entry.digest for entry in document.manifests}
-    found = []
-    for row in artifact.FORMATS:
-        if tag := store.find(form_tag(name, row.name)):
-            root = store.document(tag.name)
-            manifests = {entry.digest for entry in root.manifests} if isinstance(root, Index) else {root.digest}
-            # A name that was given to something else since stays here.
-            if manifests <= entries:
-                found.append(NamedForm(row.name, root))
-    return tuple(found) if len(found) > 1 else ()
+    return Origin(name, session.store, document, _siblings(session, place, document.digest), local=True)
 
 
 def _siblings(session: Session, place: Reference, digest: Digest) -> tuple[refs.Oci, ...]:
@@ -320,8 +315,15 @@ def _siblings(session: Session, place: Reference, digest: Digest) -> tuple[refs.
     found = []
     for tag in session.store.tags():
         if tag.descriptor.digest == digest:
-            for text in (tag.name, tag.reference):
-                other = parse(text) if text else None
-                if isinstance(other, refs.Oci) and other.host == place.host:
-                    found.append(refs.Oci(other.host, other.repository))
+            named = (_named(tag.name), _named(tag.reference))
+            near = (one for one in named if isinstance(one, refs.Oci) and one.host == place.host)
+            found += [refs.Oci(one.host, one.repository) for one in near]
     return tuple(dict.fromkeys(one for one in found if one.repository != place.repository))[:_MAX_MOUNTS]
+
+
+def _named(text: str | None) -> Reference | None:
+    # The store is a layout, in which other tools name things as they like.
+    try:
+        return parse(text) if text else None
+    except UsageError:
+        return None

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING
 
 from lading import artifact, media
 from lading import copy as mover
-from lading.api._deliver import Untold, documents_of, form_tag, keep
+from lading.api._deliver import Untold, documents_of, keep
 from lading.api._packing import Packing, formed, is_plain
 from lading.api.clock import now
-from lading.api.lookup import tag_name
+from lading.api.lookup import check_forms, tag_name
 from lading.api.results import DeliveredForm, PackedFile, PackResult
 from lading.events import Noted
 from lading.package import NOTHING, bring, open_draft
 from lading.package import pack as pack_draft
 from lading.plan import make_plan
+from lading.reference import form_tag
 from lading.text import clean
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def pack(
     rows = tuple(artifact.named(row.name) for row in artifact.several(format_name))
     words = ",".join(row.name for row in rows)
     name = tag_name(name)
+    check_forms(name, [row.name for row in rows])
     with ExitStack() as stack:
         draft = open_draft(source, stack, given)
         if draft.replaced:

@@ -6,13 +6,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from lading import copy, fs
+from lading import copy
 from lading.api.lookup import local
 from lading.api.results import Saved, SavedModel
-from lading.errors import NoSpaceError, NotFoundError
+from lading.errors import NotFoundError
 from lading.manifest import MANIFEST_KINDS, Manifest
-from lading.text import size
-from lading.transport.archive_writer import FileSink, LayoutTar, StreamSink
+from lading.transport.archive_writer import FileSink, LayoutTar, StreamSink, require_room
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -69,10 +68,7 @@ def _known(session: Session, names: Sequence[str]) -> list[str]:
 def _sink(place: Path | BinaryIO, blobs: Iterable[Descriptor]) -> FileSink | StreamSink:
     if not isinstance(place, Path):
         return StreamSink(place)
-    needed, left = sum(blob.size for blob in blobs), fs.free_bytes(place.parent)
-    if needed > left:
-        msg = f"{size(needed)} are to be written and {size(left)} are free in {place.absolute().parent}"
-        raise NoSpaceError(msg, hint="free some space, or name another place with -o")
+    require_room(place.parent, blobs)
     return FileSink(place)
 
 

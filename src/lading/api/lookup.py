@@ -11,7 +11,7 @@ from lading import reference as refs
 from lading.errors import AccessDeniedError, NetworkError, NotFoundError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from lading.api.session import Session
     from lading.reference import Reference
@@ -113,6 +113,16 @@ def tag_name(name: str) -> str:
         msg = f"{name!r} cannot be the name of a model"
         raise UsageError(msg, hint="a name is like story:1, or host/repository:tag to push it there")
     return stored
+
+
+def check_forms(name: str, formats: Sequence[str]) -> None:
+    """Raise UsageError unless each of several formats can have a name of its own in the store, behind the model's."""
+    for form in formats if len(formats) > 1 else ():
+        try:
+            tag_name(refs.form_tag(name, form))
+        except UsageError:
+            msg = f"the form {form} would be named `{refs.form_tag(name, form)}`, which cannot be the name of a model"
+            raise UsageError(msg, hint=f"give `{name}` a shorter name, or one with a tag") from None
 
 
 def _origin(tag: Tag) -> Reference:

@@ -14,6 +14,7 @@ from lading.digest import Digest
 from lading.errors import FormatError, IntegrityError
 from lading.manifest import MAX_DOCUMENT, Platform
 from lading.model import ModelFacts
+from lading.text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -60,6 +61,7 @@ PLATFORMS = (Platform(architecture="amd64", os="linux"), Platform(architecture="
 _TOLD = ("name", "licence", "vendor", "description")
 _PACKED = re.compile(r"[-./+](?:tar|t?gz(?:ip)?|zstd?)(?=[.+;]|$)")
 _NUMBER = re.compile(r"[0-9]{1,18}")
+_SHOWN = 80
 _Config = TypeVar("_Config", bound=msgspec.Struct)
 _Value = TypeVar("_Value")
 
@@ -80,10 +82,13 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """A model as its manifest and config alone tell it, and the header of its weights, of all shards together."""
+    """A model as its manifest and config alone tell it, and the header of its weights, of all shards together.
+
+    `header` is None where only its outline is told.
+    """
 
     model: Model
-    header: GgufHeader
+    header: GgufHeader | None
 
 
 def no_archives(_manifest: Manifest, _config: bytes) -> tuple[Archive, ...]:
@@ -162,7 +167,16 @@ def with_diff_ids(
     """Pair layers with what a config says that they hash to uncompressed, if it says it of all."""
     said = diff_ids if diff_ids and len(diff_ids) == len(layers) else (None,) * len(layers)
     for blob, text in zip(layers, said, strict=True):
-        yield blob, Digest(text) if text else None
+        yield blob, diff_id(blob, text) if text else None
+
+
+def diff_id(blob: Descriptor, text: str) -> Digest:
+    """Return what a config says that a layer hashes to uncompressed; raises FormatError, naming the layer."""
+    try:
+        return Digest(text)
+    except FormatError as error:
+        msg = f"layer {blob.digest.short} has the malformed diff_id `{clean(text)[:_SHOWN]}`"
+        raise FormatError(msg, hint=error.hint) from None
 
 
 def check_raw_diff_ids(

@@ -18,6 +18,7 @@ from lading.artifact.changesets import files_in_image
 from lading.artifact.command import files_of, in_root, renamed
 from lading.artifact.format import (
     CONTEXT,
+    OUTLINE,
     PARAMETERS,
     PLATFORMS,
     Format,
@@ -117,19 +118,21 @@ def _checked(model: Model) -> Model:
 
 
 def _glance(manifest: Manifest, raw: bytes) -> Glance | None:
-    """Return what the manifest and the config tell by themselves of an image that is wholly ours."""
+    """Return what the manifest and the config tell by themselves of an image whose model is wholly ours."""
     config = decode_config(raw, _ReadConfig, "image")
     run = config.config or Run()
     header = header_of(run.model) if run.model else None
-    if header is None:
+    if header is None and OUTLINE not in manifest.annotations:
         return None
     told = {path: role for role, path in run.packed}
     files: dict[str, Part] = {}
-    for archive in archives_of(manifest, raw):
+    archives = archives_of(manifest, raw)
+    for archive in archives:
         said = said_file(archive.blob)
         if said and (part := _said_role(said, told).part(archive.blob)):
             files[said.path] = part
-    if not set(told) <= set(files):
+    # What the config does not name may lie in any layer that does not say what it holds.
+    if not set(told) <= set(files) or (not told and len(files) < len(archives)):
         return None
     parts = tuple(part for _path, part in sorted(files.items()))
     return Glance(_checked(Model(parts, _facts(manifest, config, run, parts))), header)

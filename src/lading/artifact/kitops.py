@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import msgspec
 
-from lading.artifact.format import Format, decode_config, described
+from lading.artifact.format import Format, decode_config, described, diff_id
 from lading.artifact.layers import Archive, check_files, files_of, one_template, part_of
-from lading.digest import Digest
 from lading.errors import FormatError, UsageError
 from lading.formats.archive import Compression
 from lading.model import OPAQUE, Model, ModelFacts, Part, Role, body, check_names, role_of
@@ -89,8 +88,8 @@ def _archives(manifest: Manifest, raw: bytes) -> tuple[Archive, ...]:
         if match is None:
             msg = f"layer {blob.digest.short} has the unknown media type {blob.media_type[:80]}"
             raise FormatError(msg, hint="it is none of KitOps' layer types")
-        diff_id = diff_ids.get(blob.digest)
-        found.append(Archive(blob, _COMPRESSIONS[match["packed"]], Digest(diff_id) if diff_id else None))
+        said = diff_ids.get(blob.digest)
+        found.append(Archive(blob, _COMPRESSIONS[match["packed"]], diff_id(blob, said) if said else None))
     return tuple(found)
 
 

@@ -23,7 +23,7 @@ from lading.formats.archive import (
     decompressed,
     read_entries,
 )
-from lading.formats.shards import shard_sets
+from lading.formats.shards import check_safetensors, shard_sets
 from lading.manifest import Descriptor
 from lading.model import Member, Part, Role, chat_templates
 from lading.text import clean
@@ -161,7 +161,9 @@ def check_files(parts: Sequence[Part], thing: str) -> None:
             if (other := seen.setdefault(folded, name)) != name:
                 msg = f"{thing} has {clean(other)[:_SHOWN]} and {clean(name)[:_SHOWN]}, which differ by case or accents only"
                 raise FormatError(msg, hint="they would be one file on some disks")
-    shard_sets(part.name for part in parts if part.role is Role.WEIGHTS)
+    weights = [part.name for part in parts if part.role is Role.WEIGHTS]
+    shard_sets(weights)
+    check_safetensors(weights)
     templates = _templates(parts)
     if len(templates) > 1:
         msg = f"{thing} has {len(templates)} chat templates: {clean(', '.join(templates))[:_SHOWN]}"

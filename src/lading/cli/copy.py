@@ -32,7 +32,7 @@ def command(app: App, source: str, destination: str, *, quant: str | None, keep:
     from lading.api import Way, copy  # noqa: PLC0415 - the library is loaded when the command runs
     from lading.api.documents import copy_document  # noqa: PLC0415 - as above
 
-    with how.session(app) as session:
+    with how.session(app, destination) as session:
         way = Way(how.parallel, how.pace)
         result = copy(session, source, destination, how.wish, quant=quant, keep=keep, way=way)
     how.tell("copied", result, copy_document(result))

@@ -52,13 +52,16 @@ class Delivery:
         return Pace(self.limit_rate) if self.limit_rate else None
 
     @contextmanager
-    def session(self, app: App) -> Iterator[Session]:
-        """Yield the session to write in; Ctrl-C raises StoppedError, which says how it goes on."""
+    def session(self, app: App, destination: str | None) -> Iterator[Session]:
+        """Yield the session to write to `destination` in; Ctrl-C raises StoppedError, which says how it goes on."""
         try:
             with app.session(insecure=self.insecure) as session:
                 yield session
         except KeyboardInterrupt:
-            msg = "interrupted: blobs that were sent whole stay there; the same command sends the rest"
+            kept = "blobs that were sent whole stay there; the same command sends the rest"
+            if (destination or "").startswith("oci-archive:"):
+                kept = "nothing was written"
+            msg = f"interrupted: {kept}"
             raise StoppedError(msg) from None
 
     def tell(self, done: str, result: Delivered | Pushed, document: object) -> None:

@@ -33,7 +33,7 @@ def command(app: App, *, as_json: bool) -> None:
         facts = model.model
         rows.append(
             (
-                model.reference,
+                clean(model.reference),
                 "broken" if model.broken else model.format,
                 clean(facts.architecture or "-"),
                 parameters(facts.parameters) if facts.parameters else "-",
@@ -46,4 +46,4 @@ def command(app: App, *, as_json: bool) -> None:
     click.echo(table(rows, right=frozenset({3, 5, 6})))
     for model in models:
         if model.broken:
-            click.echo(f"warning: {model.reference}: {clean(model.broken)}", err=True)
+            click.echo(f"warning: {clean(model.reference)}: {clean(model.broken)}", err=True)

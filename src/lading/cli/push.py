@@ -27,6 +27,6 @@ def command(app: App, name: str, destination: str | None, *, how: Delivery) -> N
     from lading.api import push  # noqa: PLC0415 - the library is loaded when the command runs
     from lading.api.documents import push_document  # noqa: PLC0415 - as above
 
-    with how.session(app) as session:
+    with how.session(app, destination) as session:
         result = push(session, name, destination, how.wish, parallel=how.parallel, pace=how.pace)
     how.tell("pushed", result, push_document(result))

@@ -1,7 +1,8 @@
-"""Models split over several GGUF files: `stem-00001-of-00003.gguf` and so on (llama.cpp's gguf-split)."""
+"""Models split over several files: `stem-00001-of-00003.gguf` (llama.cpp's gguf-split), and so for safetensors (transformers)."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from lading.formats.gguf import GgufHeader
 
 _SUFFIX = ".gguf"
+_SAFETENSORS = re.compile(r"(?P<stem>.+)-[0-9]{5}-of-(?P<count>[0-9]{5})\.safetensors", re.DOTALL)
 _DIGITS = 5
 _TAIL = len("-00001-of-00003.gguf")
 _NAMED = 5
@@ -65,6 +67,17 @@ def shard_sets(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
     for key, shard in counts.items():
         _check_complete(shard, sets[key])
     return tuple(tuple(part for _, part in sorted(parts.items())) for parts in sets.values())
+
+
+def check_safetensors(names: Iterable[str]) -> None:
+    """Raise FormatError, naming what is missing, unless the safetensors files among `names` are whole sets of shards."""
+    present = frozenset(names)
+    sets = {match.group("stem", "count") for match in map(_SAFETENSORS.fullmatch, present) if match}
+    for stem, count in sorted(sets):
+        parts = (f"{stem}-{number:05d}-of-{count}.safetensors" for number in range(1, int(count) + 1))
+        if missing := next((part for part in parts if part not in present), None):
+            msg = f"the model {quote(stem)} has {int(count)} files, of which {quote(missing)} is missing"
+            raise FormatError(msg, hint="a split model needs all its files in one folder; to pack it, name that folder")
 
 
 def check_split(headers: Sequence[GgufHeader]) -> None:

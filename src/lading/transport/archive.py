@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Literal
 
 from lading import fs, media
 from lading.digest import Digest, VerifyingReader
-from lading.errors import FormatError, IntegrityError, NotFoundError
+from lading.errors import FormatError, IntegrityError, NotFoundError, UsageError
 from lading.formats.archive import Compression
 from lading.manifest import MAX_DOCUMENT, parse_document
+from lading.plan import of_formats
 from lading.ranges import FileRanges
 from lading.text import clean
 from lading.transport.archive_contents import (
@@ -155,15 +156,22 @@ def open_archive(path: Path, name: str) -> Archive:
 def open_reference(reference: Reference) -> tuple[Archive, str]:
     """Open the archive that a reference names, and return the name to read from it: the one asked for, else the only one.
 
-    A single model without a name is given by its digest. Raises NotFoundError with the names that are there.
+    A single model without a name is given by its digest; one in several formats is single. Raises UsageError with the names that are there if one has to be
+    said, FormatError where there is none.
     """
     archive = open_archive(Path(reference.path).expanduser(), reference.path)
     if reference.tag is not None:
         return archive, reference.tag
-    if len(archive.roots) != 1:
-        names = [clean(root.name) for root in archive.roots if root.name]
+    if not archive.roots:
+        msg = f"{archive.name} holds no model"
+        raise FormatError(msg, hint="its index is empty")
+    if len(archive.roots) > 1:
+        names = [root.name for root in archive.roots if root.name]
+        if len(names) == len(archive.roots) and (main := of_formats(names, archive.document)):
+            return archive, main
+        names = [clean(name) for name in names]
         msg = f"{archive.name} holds {len(archive.roots)} models: {', '.join(names[:_SHOWN])}"
-        raise FormatError(
+        raise UsageError(
             msg, hint=f"name one, as in {reference}:{names[0] if names else 'TAG'}; `lading load` takes all"
         )
     root = archive.roots[0]

@@ -16,14 +16,15 @@ import msgspec
 
 from lading import fs, media
 from lading.digest import VerifyingReader
-from lading.errors import LadingError, NotFoundError, UsageError
+from lading.errors import LadingError, NoSpaceError, NotFoundError, UsageError
 from lading.formats.archive import END, file_head, folder_head, padding
 from lading.manifest import Manifest, encode
 from lading.store.stream import LastingStream
+from lading.text import size as human_size
 from lading.transport.docker_archive import LIST, docker_list, is_image
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
     from pathlib import Path
 
     from lading.content import ByteReader, Progress, Source
@@ -48,6 +49,14 @@ class Sink(Protocol):
 
     def close(self) -> None:
         """Let go; what was not committed is gone."""
+
+
+def require_room(folder: Path, blobs: Iterable[Descriptor]) -> None:
+    """Raise NoSpaceError if an archive of these blobs would not fit in a folder."""
+    needed, left = sum(blob.size for blob in blobs), fs.free_bytes(folder)
+    if needed > left:
+        msg = f"{human_size(needed)} are to be written and {human_size(left)} are free in {folder.absolute()}"
+        raise NoSpaceError(msg, hint="free some space, or name a file in another place")
 
 
 class FileSink:
@@ -221,7 +230,12 @@ class ArchiveTarget(LayoutTar):
 
     def __init__(self, path: Path, tag: str | None = None) -> None:
         super().__init__(FileSink(path))
+        self._folder = path.parent
         self._tag = tag
+
+    def require_room(self, blobs: Iterable[Descriptor], /) -> None:
+        """Raise NoSpaceError if these blobs would not fit beside what the archive replaces."""
+        require_room(self._folder, blobs)
 
     def put_document(self, document: Document, tag: str | None, /) -> None:
         """Append a manifest or index; with its last tag it is the last, and the archive is whole."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lading.errors import FormatError, NotFoundError, UsageError
-from lading.formats.shards import shard_of, shard_sets
+from lading.formats.shards import check_safetensors, shard_of, shard_sets
 from lading.model import Role, chat_templates, role_of
 from lading.text import clean
 
@@ -125,7 +125,7 @@ def choose(names: Iterable[str], select: str | None, source: str) -> Choice:
 def every(names: Iterable[str], source: str) -> tuple[Choice, ...]:
     """Return each model that a repository's files make, one for each GGUF file or split set; without these, the one of safetensors.
 
-    Split sets that lack parts are left out. Raises NotFoundError as `choose` does.
+    Split sets of GGUF that lack parts are left out. Raises NotFoundError and FormatError as `choose` does.
     """
     known = sorted({name for name in names if len(name) <= _LONGEST})
     own = _words(source)
@@ -280,6 +280,7 @@ def _model_words(name: str) -> frozenset[str]:
 
 def _folder(weights: Sequence[str], every: Sequence[str]) -> Choice:
     """Return a safetensors model with the files that its tokenizer and configuration need."""
+    check_safetensors(weights)
     held = {_folder_of(name) for name in weights}
     foreign = {_folder_of(name) for name in every if name.lower().endswith(_FOREIGN)} - held - {""}
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from lading import fs
 from lading.digest import Digest
-from lading.errors import FormatError, NotFoundError
+from lading.errors import FormatError, NotFoundError, UsageError
+from lading.plan import of_formats
 from lading.store import Store
 
 if TYPE_CHECKING:
@@ -27,8 +28,10 @@ def open_layout(reference: Layout) -> Store:
 def only_tag(layout: Store, reference: Layout) -> str:
     """Return the name to read from a layout: the one asked for, else the only one there is.
 
-    A single entry without a name is given by its digest, as skopeo writes it when no tag was named.
-    Raises NotFoundError with the names that are there.
+    A single entry without a name is given by its digest, as skopeo writes it when no tag was named; a model in several
+    formats is single.
+    Raises NotFoundError for a tag that is not there, UsageError if one has to be said, both with the names that are there;
+    FormatError where there is none.
     """
     if not (layout.root / "index.json").exists():
         msg = f"{reference.path} is no OCI image layout: it has no index.json"
@@ -40,9 +43,14 @@ def only_tag(layout: Store, reference: Layout) -> str:
             raise NotFoundError(msg)
         return reference.tag
     roots = layout.index.roots()
-    if len(roots) != 1:
-        msg = f"the layout {reference.path} holds {len(roots)} artifacts: {', '.join(names[:8])}"
-        raise FormatError(msg, hint=f"name one, as in oci-layout:{reference.path}:{names[0] if names else 'TAG'}")
+    if not roots:
+        msg = f"the layout {reference.path} holds no model"
+        raise FormatError(msg, hint="its index is empty")
+    if len(roots) > 1:
+        if len(names) == len(roots) and (main := of_formats(names, layout.document)):
+            return main
+        msg = f"the layout {reference.path} holds {len(roots)} models: {', '.join(names[:8])}"
+        raise UsageError(msg, hint=f"name one, as in oci-layout:{reference.path}:{names[0] if names else 'TAG'}")
     return names[0] if names else str(roots[0].digest)
 
 

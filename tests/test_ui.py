@@ -93,6 +93,19 @@ def test_the_bars_of_a_step_make_room_for_its_line(monkeypatch: pytest.MonkeyPat
     assert "[1/1] QUANTIZE a b  1.0 s" in stream.getvalue()
 
 
+def test_a_step_after_another_has_a_bar_that_reaches_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = Terminal()
+    bars = ui.Bars(stream)
+    bars.emit(Started("one", "file", "one.gguf", 100))
+    bars.emit(StepEnded("1/2", "ADD one.gguf /", 0.1, cached=False, keys=("one",)))
+    bars.emit(Started("two", "file", "two.gguf", 100))
+    bars.emit(Advanced("two", 50))
+    bars.emit(Finished("two"))
+    bars.close()
+    assert percentages(stream.getvalue())[-1] == 100
+
+
 def test_quiet_leaves_warnings_only() -> None:
     stream = io.StringIO()
     with ui.reporter("plain", stream, quiet=True) as reporter:

@@ -25,15 +25,17 @@ from typing import ClassVar
 class LadingError(Exception):
     """A failure with a message for people: what happened to which thing, and what to do.
 
-    `message` names the thing; `hint` says what to do, or is empty.
+    `message` names the thing; `hint` says what to do, or is empty. `placed` says that the message begins with a place in
+    a text, and `error:` behind it.
     """
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", placed: bool = False) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.placed = placed
 
 
 class UsageError(LadingError):
@@ -78,7 +80,7 @@ class RecipeError(FormatError):
     """
 
     def __init__(self, message: str, *, reason: str, note: str, file: str, place: tuple[int, int, int, int]) -> None:
-        super().__init__(message)
+        super().__init__(message, placed=True)
         self.reason = reason
         self.note = note
         self.file = file

@@ -20,15 +20,18 @@ from lading.build.converter import prepare
 from lading.build.isolation import isolation_level
 from lading.config import ConverterSettings
 from lading.errors import (
+    FormatError,
     IntegrityError,
     LadingError,
     NetworkError,
     NoSpaceError,
     NotFoundError,
     PolicyError,
+    StoppedError,
     UnfitError,
     UsageError,
 )
+from lading.fs import Lock
 
 if TYPE_CHECKING:
     from hostile_server import Hostile
@@ -127,6 +130,17 @@ def test_a_converter_that_reaches_for_more_fails(
     assert (source / "config.json").read_bytes() == (storyteller.parent / "config.json").read_bytes()
 
 
+def test_a_crash_shows_its_last_lines_and_is_not_put_down_to_the_files(
+    storyteller: Path, converter: Converter, bare: dict[str, str], tmp_path: Path
+) -> None:
+    code = "import os; print('INFO:hf-to-gguf:model.safetensors'); print('tensor 7 is odd', flush=True); os.kill(os.getpid(), 11)"
+    false = replace(converter, scripts=false_converter(tmp_path / "false", code))
+    with pytest.raises(LadingError, match=r"cannot be converted \(SIGSEGV\)\n    tensor 7 is odd") as caught:
+        convert(storyteller.parent, tmp_path / "made.gguf", ConvertOptions(), false, bare)
+    assert caught.value.exit_code == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["false"]
+
+
 TRUSTING = {
     "by transformers": "from transformers import AutoTokenizer as A; A.from_pretrained(FOLDER, trust_remote_code=True)",
     "by its own means": "from transformers import dynamic_module_utils as d; d.get_class_in_module('Own', FOLDER + '/own.py')",
@@ -193,6 +207,28 @@ def test_a_full_disk_is_told_as_such(
         assert list(disk.path.iterdir()) == []
 
 
+def test_weights_that_are_cut_short_are_named_before_anything_is_run(
+    tiny: Path, converter: Converter, bare: dict[str, str], tmp_path: Path
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(tiny / "qwen2", source)
+    os.truncate(source / "model.safetensors", (source / "model.safetensors").stat().st_size - 4000)
+    never = replace(converter, python=Path("/nonexistent"))
+    with pytest.raises(FormatError, match=r"the tensors of \S+model\.safetensors end at byte \d+, the file at \d+"):
+        convert(source, tmp_path / "made.gguf", ConvertOptions(), never, bare)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json"])
+def test_a_damaged_checkpoint_is_no_defect(
+    name: str, tiny: Path, converter: Converter, bare: dict[str, str], tmp_path: Path
+) -> None:
+    shutil.copytree(tiny / "qwen2", tmp_path / "source")
+    os.truncate(tmp_path / "source" / name, 300)
+    with pytest.raises(FormatError, match="source cannot be converted") as caught:
+        convert(tmp_path / "source", tmp_path / "made.gguf", ConvertOptions(), converter, bare)
+    assert "WARNING:" not in caught.value.message
+
+
 def test_a_folder_without_weights_is_named(converter: Converter, bare: dict[str, str], tmp_path: Path) -> None:
     with pytest.raises(NotFoundError, match="holds no weights"):
         convert(tmp_path, tmp_path / "made.gguf", ConvertOptions(), converter, bare)
@@ -218,6 +254,15 @@ def test_offline_nothing_is_fetched(bare: dict[str, str], tmp_path: Path, heard:
     with pytest.raises(NetworkError, match="is not here yet"):
         prepare(ConverterSettings(tmp_path / "cache"), bare, heard, offline=True)
     assert not (tmp_path / "cache").exists()
+
+
+def test_waiting_for_another_that_fetches_is_told_and_can_be_given_up(
+    bare: dict[str, str], tmp_path: Path, heard: Heard
+) -> None:
+    settings = ConverterSettings(tmp_path)
+    with Lock(tmp_path / "convert.lock", "the other"), pytest.raises(StoppedError):
+        prepare(settings, bare, heard, cancelled=lambda: bool(heard.notes()))
+    assert heard.notes() == ["waiting for another lading, which fetches the converter"]
 
 
 def test_a_converter_with_another_hash_is_refused(

@@ -8,12 +8,16 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
+import tarfile
 import time
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from lading.api import write_out
 from lading.artifact.format import PLATFORMS
 from lading.errors import (
     FormatError,
@@ -30,7 +34,6 @@ from lading.store import Store, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from hostile_server import Hostile, Reply
     from hub import LoopbackHub
@@ -158,6 +161,36 @@ def test_stages_that_need_nothing_of_each_other_are_all_made(story: Builder) -> 
     assert len(story.made) == 6
 
 
+def test_shards_are_quantized_as_one_and_kept_where_that_is_asked(
+    story: Builder, tools: dict[str, str], storyteller: Path
+) -> None:
+    split = Path(tools["PATH"].partition(":")[0]) / "llama-gguf-split"
+    if not split.exists():
+        pytest.skip("no llama-gguf-split: scripts/fetch_llama_server.sh .tools/llama")
+    words: list[str | Path] = [split, "--split-max-tensors", "10", storyteller, story.context / "part"]
+    subprocess.run(words, check=True, capture_output=True)
+    first = "part-00001-of-00003.gguf"
+    kept = f"FROM scratch\nQUANTIZE --from=context --type=Q8_0 --keep-split {first} /small.gguf\n"
+    story(kept + 'CMD ["-m", "small-00001-of-00003.gguf"]\n')
+    assert sorted(story.files()) == [f"small-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
+    story(kept.replace(" --keep-split", "") + 'CMD ["-m", "small.gguf"]\n')
+    assert list(story.files()) == ["small.gguf"]
+    (story.context / "part-00003-of-00003.gguf").unlink()
+    with pytest.raises(NotFoundError, match=r"the context has no `part-00003-of-00003\.gguf`"):
+        story(kept + 'CMD ["-m", "small-00001-of-00003.gguf"]\n', fresh=True)
+
+
+def test_the_example_is_built_from_its_safetensors(builder: Builder, converter: Converter, storyteller: Path) -> None:
+    assert converter.scripts.is_dir()
+    shutil.copytree(storyteller.parent, builder.context / "storyteller")
+    whole = "CONVERT --from=context --type=F16 storyteller story.gguf\n"
+    builder(f"FROM scratch\n{whole}{CMD}")
+    assert builder.files() == {"story.gguf": storyteller.read_bytes()}
+    (builder.context / "storyteller/model.safetensors").unlink()
+    with pytest.raises(NotFoundError, match="holds no weights"):
+        builder(f"FROM scratch\n{whole}{CMD}")
+
+
 def test_only_the_stages_that_the_target_needs_are_made(story: Builder) -> None:
     recipe = TWO_STAGES.replace("FROM scratch\nLABEL", "FROM scratch AS last\nLABEL") + "FROM scratch\nCAT no no.txt\n"
     assert story(recipe, target="last").steps == 5
@@ -172,7 +205,7 @@ def test_what_the_ignore_file_leaves_out_is_not_in_the_context(story: Builder) -
     story.write(**{".dockerignore": "*.txt\n", "LICENSE": "yes\n"})
     story(f"FROM scratch\nCOPY . /\n{CMD}", formats="modelpack")
     assert set(story.files()) == {"story.gguf", "LICENSE", ".dockerignore"}
-    with pytest.raises(NotFoundError, match=r"GGUFPackerfile:2:1: the context has no `notes\.txt`"):
+    with pytest.raises(NotFoundError, match=r"GGUFPackerfile:2:1: error: the context has no `notes\.txt`"):
         story(f"FROM scratch\nCOPY notes.txt story.gguf /\n{CMD}")
 
 
@@ -214,8 +247,54 @@ def test_a_context_may_be_an_image_or_a_hub_s_repository(story: Builder, hub: Lo
     story(recipe, contexts={"base": "docker-image://mine:1", "notes": "hf://me/notes"})
     assert story.files()["note.txt"] == b"of the hub\n"
     assert set(story.files()) == {"story.gguf", "note.txt"}
-    with pytest.raises(NotFoundError, match="the context `notes` is no folder: oci-layout:///somewhere"):
-        story(recipe, contexts={"base": "docker-image://mine:1", "notes": "oci-layout:///somewhere"})
+    with pytest.raises(NotFoundError, match="the context `notes` is no folder: ftp://somewhere"):
+        story(recipe, contexts={"base": "docker-image://mine:1", "notes": "ftp://somewhere"})
+    with pytest.raises(UsageError, match="`docker-image://` names no image"):
+        story(recipe, contexts={"base": "docker-image://", "notes": "hf://me/notes"})
+    with pytest.raises(NotFoundError, match="scratch has no `note"):
+        story(recipe, contexts={"base": "docker-image://scratch", "notes": "docker-image://scratch"})
+
+
+def test_a_context_may_be_a_model_in_a_layout(story: Builder, tmp_path: Path) -> None:
+    made = story(f"FROM scratch\nCOPY story.gguf /\n{CMD}", names=("mine:1",))
+    for place in ("one", "two"):
+        write_out(story.session(), made, f"oci-layout:{tmp_path / place}")
+    recipe = "FROM base\nCOPY --from=base story.gguf /again.gguf\n"
+    named = [f"oci-layout://{tmp_path}/one:mine:1", f"oci-layout://{tmp_path}/two", f"oci-layout:{tmp_path}/two:mine:1"]
+    shutil.rmtree(tmp_path / "store")
+    digests = {story(recipe, contexts={"base": place}, offline=True).digest for place in named}
+    assert len(digests) == 1
+    assert set(story.files()) == {"story.gguf", "again.gguf"}
+    assert story.made == []
+    assert not [text for text in story.heard.notes() if "model-missing" in text]
+    story(recipe, contexts={"base": f"oci-layout://{tmp_path}/two@{made.digest}"})
+    assert set(story.files()) == {"story.gguf", "again.gguf"}
+    for place, error, said in (
+        (f"{tmp_path}/one:other", NotFoundError, "has no tag `other`; it has mine:1"),
+        (f"{tmp_path}/none", NotFoundError, "is no OCI image layout"),
+        (f"{tmp_path}/one@sha256:{'0' * 64}", NotFoundError, "has no blob sha256:0000"),
+        (f"{tmp_path}/one@sha256:12", UsageError, "malformed sha256 digest '12'"),
+        ("", UsageError, "is no reference"),
+    ):
+        with pytest.raises(error, match=said):
+            story(recipe, contexts={"base": f"oci-layout://{place}"})
+
+
+def test_a_context_may_be_an_archive_or_a_file_behind_a_url(
+    story: Builder, hostile: Hostile, reply: type[Reply], tmp_path: Path
+) -> None:
+    with tarfile.open(tmp_path / "more.tar.gz", "w:gz") as archive:
+        archive.add(story.context / "story.gguf", "weights/story.gguf")
+    hostile.on("HEAD", "/more.tar.gz", packed := reply(200, (tmp_path / "more.tar.gz").read_bytes(), {"ETag": '"1"'}))
+    hostile.on("GET", "/more.tar.gz", packed)
+    for method in ("HEAD", "GET"):
+        hostile.on(method, "/notes.txt", reply(200, b"of the web\n", {"ETag": '"1"'}))
+    recipe = f"FROM weights AS all\nFROM scratch\nCOPY --from=all weights/ /\nCOPY --from=notes notes.txt /\n{CMD}"
+    contexts = {"weights": f"{hostile.url}/more.tar.gz", "notes": f"{hostile.url}/notes.txt"}
+    story(recipe, contexts=contexts)
+    assert set(story.files()) == {"story.gguf", "notes.txt"}
+    story(recipe, contexts=contexts)
+    assert story.made == []
 
 
 def test_a_platform_that_nobody_has_is_refused(story: Builder) -> None:
@@ -271,6 +350,7 @@ def test_a_hubs_repository_is_fetched_anew_when_its_branch_moves(story: Builder,
     recipe = f"FROM scratch\nADD hf://tales/story /\n{CMD}"
     first = story(recipe)
     assert story.made == ["ADD hf://tales/story /"]
+    assert "story.gguf" in [event.name for event in story.heard.events if isinstance(event, Started)]
     assert story.files()["LICENSE"] == b"CC0\n"
     assert story(recipe).digest == first.digest
     assert story.made == []
@@ -289,6 +369,24 @@ def test_a_commit_of_a_hub_is_not_asked_for_again(story: Builder, hub: LoopbackH
     asked = len(hub.asked)
     assert story(recipe).digest == first.digest
     assert len(hub.asked) == asked
+
+
+def test_a_name_stands_for_one_thing_throughout_a_build(
+    story: Builder, hub: LoopbackHub, hostile: Hostile, reply: type[Reply]
+) -> None:
+    hub.add("tales/story", {"LICENSE": b"MIT\n", "README.md": b"# Story\n"})
+    story.environment["HF_ENDPOINT"] = hub.url
+    # A server that tells no versions: what it gives is another file each time.
+    hostile.on("HEAD", "/notes", reply(200, b"first\n"))
+    hostile.on("GET", "/notes", reply(200, b"first\n"), reply(200, b"other\n"))
+    recipe = f"FROM scratch\nCOPY story.gguf /\n{CMD}"
+    recipe += "ADD hf://tales/story:LICENSE /\nADD hf://tales/story:README.md /\n"
+    recipe += f"ADD {hostile.url}/notes /one.txt\nADD {hostile.url}/notes /two.txt\n"
+    story(recipe)
+    assert len([one for one in hub.asked if "/revision/" in one.path]) == 1
+    assert story.files()["one.txt"] == story.files()["two.txt"] == b"first\n"
+    story(recipe)
+    assert story.files()["one.txt"] == story.files()["two.txt"] == b"other\n"
 
 
 def test_an_upstream_git_address_of_the_hub_needs_no_git(story: Builder, hub: LoopbackHub) -> None:
@@ -393,6 +491,28 @@ def test_a_git_repository_is_fetched_without_running_anything_of_it(story: Build
         story(recipe)
 
 
+def test_a_name_that_is_no_text_is_refused_where_it_is_taken(story: Builder) -> None:
+    odd = os.fsdecode(b"odd\xff.txt")
+    (story.context / odd).write_text("x")
+    with tarfile.open(story.context / "odd.tar", "w") as archive:
+        archive.add(story.context / odd, odd)
+    story(f"FROM scratch\nCOPY story.gguf /\n{CMD}")
+    for line in ("COPY odd* /odd/", "ADD odd.tar /odd/", "COPY . /"):
+        with pytest.raises(FormatError, match=r"the file name `/?odd\\udcff\.txt` is no UTF-8"):
+            story(f"FROM scratch\nCOPY story.gguf /\n{line}\n{CMD}")
+
+
+def test_folders_may_lie_deeper_than_calls(story: Builder) -> None:
+    folder = story.context
+    for _ in range(sys.getrecursionlimit()):
+        folder /= "a"
+        folder.mkdir()
+    try:
+        story(f"FROM scratch\nCOPY story.gguf /\n{CMD}")
+    finally:
+        subprocess.run(["rm", "-rf", story.context / "a"], check=True)
+
+
 def test_an_archive_of_the_context_is_unpacked_by_add_and_not_by_copy(story: Builder, tmp_path: Path) -> None:
     (tmp_path / "inside").mkdir()
     (tmp_path / "inside/a.txt").write_text("a")
@@ -463,7 +583,7 @@ def test_a_converter_that_fails_is_told_of_with_its_place(builder: Builder, conv
     assert converter.python.exists()
     builder.write(**{"config.json": '{"architectures": ["NoSuchModel"]}'})
     builder.write(**{"model.safetensors": b"\2\0\0\0\0\0\0\0{}"})
-    with pytest.raises(LadingError, match=r"GGUFPackerfile:2:1: .*cannot be converted"):
+    with pytest.raises(LadingError, match=r"GGUFPackerfile:2:1: error: .*cannot be converted"):
         builder(f"FROM scratch\nCONVERT --from=context . story.gguf\n{CMD}")
 
 
@@ -487,13 +607,13 @@ def test_a_failure_tells_its_place_and_names_nothing(story: Builder) -> None:
         "FROM scratch AS a\nCOPY story.gguf /\nQUANTIZE --type=IQ2_XXS story.gguf q.gguf\n"
         "FROM scratch\nCOPY --from=a q.gguf /story.gguf\n" + CMD
     )
-    with pytest.raises(UsageError, match=r"GGUFPackerfile:3:1: .*importance matrix"):
+    with pytest.raises(UsageError, match=r"GGUFPackerfile:3:1: error: .*importance matrix"):
         story(recipe)
     assert story.session().store.tags() == ()
 
 
 def test_an_owner_by_name_is_refused(story: Builder) -> None:
-    with pytest.raises(UsageError, match=r"GGUFPackerfile:2:1: `alice`"):
+    with pytest.raises(UsageError, match=r"GGUFPackerfile:2:1: error: `alice`"):
         story(f"FROM scratch\nCOPY --chown=alice story.gguf /\n{CMD}")
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
 import threading
 import time
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -190,17 +188,68 @@ def test_every_flag_that_a_package_can_set_reaches_it(
     assert made.read_bytes() == expected.read_bytes()
 
 
+# -- llama-cpp-python ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def compiled(bare: dict[str, str]) -> dict[str, str]:
+    """An environment with llama-cpp-python, for children only: its numpy is none of ours."""
+    folder = Path(__file__).parents[2] / ".tools/llama-cpp-python"
+    if not (folder / "llama_cpp").is_dir():
+        pytest.skip("no llama-cpp-python, which compiles for long: CONTRIBUTING.md has the command")
+    return {**bare, "PYTHONPATH": f"{bare['PYTHONPATH']}:{folder}"}
+
+
+@pytest.fixture
+def package(compiled: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The same, where llama-cpp-python is all that there is to quantize with."""
+    only = (quantizers.Binding(quantizers.LLAMA_CPP, compiled),)
+    monkeypatch.setattr(quantizers, "found", lambda _environment: only)
+    return compiled
+
+
 @pytest.mark.integration
-@pytest.mark.skipif(not find_spec("llama_cpp"), reason="llama-cpp-python is not installed; it compiles for minutes")
-@pytest.mark.parametrize("parts", [{}, {"include_weights": ("ffn",)}, {"exclude_weights": ("attn_q", "ffn_up")}])
-def test_llama_cpp_python_does_matrices_types_and_overrides(
-    parts: dict[str, tuple[str, ...]],
-    storyteller: Path,
-    matrix: Path,
-    tools: dict[str, str],
+@pytest.mark.parametrize("how", ["plain", "weighed"])
+@pytest.mark.parametrize("kind", QUANTIZE_TYPES)
+def test_llama_cpp_python_writes_the_same_bytes(
+    kind: str, how: str, storyteller: Path, matrix: Path, tools: dict[str, str], package: dict[str, str],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+) -> None:  # fmt: skip
+    if how == "plain" and kind in MATRIX_ONLY:
+        with pytest.raises(UsageError, match="it needs an importance matrix"):
+            quantize(storyteller, tmp_path / "made.gguf", QuantizeOptions(type=kind), package)
+        return
+    shutil.copy(matrix, tmp_path / "words.gguf")
+    flags = ["--imatrix", "words.gguf"] if how == "weighed" else []
+    by_hand(tools, *flags, storyteller, tmp_path / "hand.gguf", kind, "1", folder=tmp_path)
+    expected = (tmp_path / "hand.gguf").read_bytes()
+    for threads in (1, 2):
+        options = QuantizeOptions(type=kind, threads=threads, imatrix=matrix if how == "weighed" else None)
+        (made,) = quantize(storyteller, tmp_path / "made.gguf", options, package)
+        assert made.read_bytes() == expected
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("how", ["plain", "weighed"])
+@pytest.mark.parametrize(("options", "flags"), [*FLAGS, *MORE_FLAGS])
+def test_every_flag_reaches_llama_cpp_python(
+    options: QuantizeOptions, flags: list[str], how: str, storyteller: Path, matrix: Path, tools: dict[str, str],
+    package: dict[str, str], tmp_path: Path,
+) -> None:  # fmt: skip
+    shutil.copy(matrix, tmp_path / "words.gguf")
+    more = ["--imatrix", "words.gguf"] if how == "weighed" else []
+    by_hand(tools, *more, *flags, storyteller, tmp_path / "hand.gguf", options.type, "1", folder=tmp_path)
+    wanted = replace(options, imatrix=matrix if how == "weighed" else None)
+    (made,) = quantize(storyteller, tmp_path / "made.gguf", wanted, package)
+    assert made.read_bytes() == (tmp_path / "hand.gguf").read_bytes()
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("parts", [{"include_weights": ("ffn",)}, {"exclude_weights": ("attn_q", "ffn_up")}])
+def test_llama_cpp_python_takes_a_matrix_for_some_tensors_only(
+    parts: dict[str, tuple[str, ...]], storyteller: Path, matrix: Path, tools: dict[str, str], package: dict[str, str],
+    tmp_path: Path,
+) -> None:  # fmt: skip
     options = QuantizeOptions(
         type="IQ4_XS",
         imatrix=matrix,
@@ -209,12 +258,29 @@ def test_llama_cpp_python_does_matrices_types_and_overrides(
         tensor_types=(("attn_v", "Q8_0"),),
         overrides=("my.size=int:3",),
     )
-    (expected,) = quantize(storyteller, tmp_path / "expected.gguf", options, tools)
-    environment = {**tools, "PYTHONPATH": os.pathsep.join(["src", *os.environ.get("PYTHONPATH", "").split(os.pathsep)])}
-    package = quantizers.Binding(quantizers.LLAMA_CPP, environment)
-    monkeypatch.setattr(quantizers, "found", lambda _environment: (package,))
-    (made,) = quantize(storyteller, tmp_path / "made.gguf", options, environment)
-    assert made.read_bytes() == expected.read_bytes()
+    shutil.copy(matrix, tmp_path / "words.gguf")
+    flags = [word for name, texts in parts.items() for text in texts for word in (f"--{name.replace('_', '-')}", text)]
+    flags += ["--imatrix", "words.gguf", "--tensor-type", "attn_v=q8_0", "--override-kv", "my.size=int:3"]
+    by_hand(tools, *flags, storyteller, tmp_path / "hand.gguf", "IQ4_XS", "2", folder=tmp_path)
+    (made,) = quantize(storyteller, tmp_path / "made.gguf", options, package)
+    assert made.read_bytes() == (tmp_path / "hand.gguf").read_bytes()
+
+
+@pytest.mark.integration
+def test_llama_cpp_python_is_taken_for_what_the_other_package_cannot_set(
+    lading: CommandLine,
+    compiled: dict[str, str],
+    storyteller: Path,
+    matrix: Path,
+    tools: dict[str, str],
+    tmp_path: Path,
+) -> None:
+    more = {"PATH": compiled["PATH"], "PYTHONPATH": compiled["PYTHONPATH"]}
+    lading("quantize", storyteller, tmp_path / "made.gguf", "--type", "IQ2_XS", "--imatrix", matrix, more=more)
+    (expected,) = quantize(
+        storyteller, tmp_path / "expected.gguf", QuantizeOptions(type="IQ2_XS", imatrix=matrix), tools
+    )
+    assert (tmp_path / "made.gguf").read_bytes() == expected.read_bytes()
 
 
 @pytest.mark.parametrize(

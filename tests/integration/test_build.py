@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -80,10 +81,27 @@ def test_a_built_model_is_pushed_pulled_and_run(
     other = command_line(tmp_path / "other")
     pulled = json.loads(other("pull", name, "--json").stdout)
     assert pulled[0]["reference"] == name
-    said = other("run", name, "--temp", "0", "--max-tokens", "8", "Once upon a time").stdout
-    assert said.strip()
+    words = ("run", name, "--temp", "0", "--max-tokens", "8", "Once upon a time")
+    # Who builds knows the index of all platforms by that name, who pulls the one for this machine.
+    for one, known in ((lading, document), (other, pulled[0])):
+        answered = one(*words)
+        assert answered.stdout.strip()
+        assert str(known["digest"])[:19] in answered.stderr
     again = built(lading, "-t", name, "--push", context)
     assert (again["digest"], again["cached"], again["steps"]) == (document["digest"], 4, 4)
+
+
+def test_a_recipe_may_come_by_standard_input(lading: CommandLine, context: Path) -> None:
+    document = built(lading, "-t", "story:1", context)
+    recipe = (context / "GGUFPackerfile").rename(lading.folder / "elsewhere")
+    (context / ".dockerignore").write_text("story.gguf\n")
+    words = ("build", "-f", "-", "-t", "story:2", "--json", context)
+    refused = lading(*words, stdin=recipe.read_text(), code=3)
+    assert "<stdin>:2:1: error: the context has no `story.gguf`" in refused.stderr
+    (context / ".dockerignore").unlink()
+    assert json.loads(lading(*words, stdin=recipe.read_text()).stdout)["digest"] == document["digest"]
+    assert "<stdin>:1:1: error: unknown instruction `FRM`" in lading(*words, stdin="FRM scratch", code=6).stderr
+    assert "<stdin>:1:1: error: the recipe is empty" in lading(*words, stdin="", code=6).stderr
 
 
 def test_the_example_comes_to_the_digest_that_the_pages_show(lading: CommandLine) -> None:
@@ -96,7 +114,14 @@ def test_podman_takes_the_image_and_builds_upon_it(lading: CommandLine, context:
     assert "loaded  story:1   into podman" in done.stdout
     shown = json.loads(engines("podman", "image", "inspect", "localhost/story:1"))[0]
     assert shown["Config"]["Cmd"] == ["-m", "story.gguf", "--ctx-size", "256"]
-    engines.build("app:1", files={"note": b"x"}, lines=["FROM localhost/story:1", "COPY note /note"])
+    engines.build("app:1", files={"note": b"x"}, lines=["FROM localhost/story:1", "COPY note /note"], program="podman")
+    shown = json.loads(engines("podman", "image", "inspect", "app:1"))[0]
+    assert shown["Config"]["Cmd"] == ["-m", "story.gguf", "--ctx-size", "256"]
+    assert shown["Config"]["Labels"]["gguf.model.architecture"] == "llama"
+    # COPY refuses a path that is not there.
+    lines = ["FROM scratch", "COPY --from=app:1 /story.gguf /LICENSE /note /"]
+    engines.build("found:1", files={"other": b""}, lines=lines, program="podman")
+    engines("podman", "rmi", "--force", "found:1")
     engines("podman", "rmi", "--force", "app:1", "localhost/story:1")
 
 
@@ -177,6 +202,12 @@ def test_models_of_registries_are_added_in_any_dialect(
     assert "one/story.gguf" in names
     assert any(name.startswith("two/") for name in names)
     assert built(lading, "-t", "added:1", "--format", "modelpack", context)["cached"] == 2
+    (context / "GGUFPackerfile").write_text('FROM one\nCOPY --from=two / /two/\nCMD ["-m", "story.gguf"]\n')
+    named = ("--build-context", f"one=oci://{packed}", "--build-context", f"two={ollama}")
+    built(lading, "-t", "named:1", "--format", "modelpack", *named, context)
+    names = {part["name"] for part in json.loads(lading("inspect", "named:1", "--json").stdout)["parts"]}
+    assert "story.gguf" in names
+    assert any(name.startswith("two/") for name in names)
 
 
 # -- through what goes wrong ---------------------------------------------------------------------
@@ -267,12 +298,28 @@ def test_ctrl_c_while_fetching_ends_at_once_and_the_same_command_finishes(
     assert built(lading, "-t", "story:1", context)["cached"] == 0
 
 
+def test_ctrl_c_does_not_wait_for_a_server_that_says_nothing(lading: CommandLine, context: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/model.gguf"
+        (context / "GGUFPackerfile").write_text(f'FROM scratch\nADD {address} /\nCMD ["-m", "model.gguf"]\n')
+        process = lading.start("build", "-t", "story:1", context)
+        silent.settimeout(60)
+        asked, _from = silent.accept()
+        with asked:
+            asked.recv(1)
+            process.send_signal(signal.SIGINT)
+            _out, said = process.communicate(timeout=20)  # a silent server is waited for longer
+    assert process.returncode == 130
+    assert "interrupted: what whole steps made is kept" in said
+
+
 def test_what_cannot_be_done_with_the_result_is_said_before_anything_is_built(
     lading: CommandLine, context: Path
 ) -> None:
     for words, said in {
         ("-t", "story:1", "--push"): "`story:1` says no registry to push to",
         ("-o", "somewhere"): "`somewhere` is no place for a built model",
+        ("-o", ""): "'' is no reference",
         ("-o", "type=oci,dest=x.tar"): "is no place for a built model",
         ("--load", "podman"): "podman takes a named image, and this one has no name",
         ("-t", "story:1", "--load", "docker", "--format", "modelpack"): "docker takes a named image, and none is built",
@@ -285,6 +332,22 @@ def test_json_progress_is_json_to_the_last_line(lading: CommandLine, context: Pa
     (context / "GGUFPackerfile").write_text('FROM scratch\nCOPY story.gguf /\nCMD ["-m", "story.gguf"]\n')
     events = [json.loads(line) for line in lading("build", "--progress", "json", context).stderr.splitlines()]
     assert any(event["event"] == "noted" and "licence-missing" in event["text"] for event in events)
+
+
+def test_stages_that_need_nothing_of_each_other_are_made_at_the_same_time(
+    lading: CommandLine, context: Path, slow: SlowTool
+) -> None:
+    stages = "".join(
+        f"FROM scratch AS {kind}\nQUANTIZE --from=context --type={kind} story.gguf /story.gguf\n"
+        for kind in ("Q8_0", "Q4_0")
+    )
+    last = 'FROM Q8_0\nCOPY --from=Q4_0 story.gguf /small.gguf\nCMD ["-m", "story.gguf", "-md", "small.gguf"]\n'
+    (context / "GGUFPackerfile").write_text(stages + last)
+    process = lading.start("build", "-t", "story:1", context)
+    wait_for(lambda: slow.called == 2)  # neither ends before both have begun
+    slow.go()
+    process.communicate(timeout=120)
+    assert process.returncode == 0
 
 
 def test_a_termination_ends_the_tool_with_its_own_exit_code(lading: CommandLine, context: Path, slow: SlowTool) -> None:

@@ -93,6 +93,15 @@ def test_a_server_takes_the_settings_that_its_command_may_decide(lading: Command
     assert defaults["params"]["temperature"] == pytest.approx(0.25)
 
 
+def test_a_setting_of_its_command_that_is_not_taken_is_told(lading: CommandLine, storyteller: Path) -> None:
+    store = Store(lading.store)
+    command = ("-m", "story.gguf", "-c", "128", "--temp", "0.25", "--seed", "-1", "--mlock")
+    made(store, outcome(store, {"/story.gguf": storyteller.read_bytes()}, command), name="narrow:1")
+    told = lading("run", "narrow:1", "Once", "-n", "1").stderr
+    assert "warning: the model's command asks in vain for ctx-size 128 (it may be 256 to 16,777,216)\n" in told
+    assert told.count("in vain") == 1
+
+
 def test_its_command_goes_along_into_other_formats_and_back(lading: CommandLine, storyteller: Path) -> None:
     store = Store(lading.store)
     done = outcome(store, {"/app/story.gguf": storyteller.read_bytes()}, COMMAND)

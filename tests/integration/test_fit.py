@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from counting_proxy import CountingProxy
 from hub import LoopbackHub
@@ -212,6 +213,7 @@ def test_a_plain_url_is_read_by_ranges_and_remembered(
     assert names(Session(load_config(environment)), f"{url}?token=secret") == {"m-Q8_0.gguf": Fits.WHOLE}
     (kept,) = (session.config.store / "cache").iterdir()
     assert b"secret" not in kept.read_bytes()
+    assert b"secret" not in msgspec.json.encode(fit(session, [f"{url}?token=secret"], machine=HERE).document)
 
 
 @pytest.fixture

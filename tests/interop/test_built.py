@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import socket
+import time
+import urllib.request
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,11 +20,13 @@ from lading.store import Store
 
 if TYPE_CHECKING:
     from engines import Engines
+    from real_registry import RegistryProcess
 
     from conftest import CommandLine
 
 pytestmark = pytest.mark.integration
 
+LLAMA = Path(__file__).parents[2] / ".tools/llama"
 AMD = Platform(architecture="amd64", os="linux")
 COMMAND = ("-m", "/app/story.gguf", "--temp", "0.25")
 FILES = {"/app/story.gguf": b"", "/models/notes.md": b"# notes", "/LICENSE": b"CC0"}
@@ -95,3 +102,72 @@ def test_a_plain_dockerfile_upon_it_has_the_model_and_lading_reads_that(
     assert [part["name"] for part in told["parts"] if part["role"] == "weights"] == ["app/story.gguf"]
     assert told["command"] == ["-m", "app/story.gguf", *COMMAND[2:]]
     assert lading("run", "upon:1", "Once upon a time", "-n", "2").stdout.strip()
+
+
+@pytest.fixture
+def server(engines: Engines) -> tuple[str, list[str]]:
+    """An image with llama-server below /llama, and the words that start it there."""
+    started = LLAMA / "bin/llama-server"
+    if not started.exists():
+        pytest.skip("no llama-server: scripts/fetch_llama_server.sh .tools/llama")
+    recipe = engines.folder / "server.containerfile"
+    recipe.write_text("FROM scratch\nCOPY . /llama\n")
+    engines("buildah", "build", "--quiet", "--file", recipe, "--tag", "localhost/llama-server:1", LLAMA / "root")
+    loader, libraries, program = re.findall(r'"(/[^"]*)"', started.read_text().replace(str(LLAMA / "root"), "/llama"))
+    return "localhost/llama-server:1", [loader, "--library-path", libraries, program]
+
+
+def test_a_plain_dockerfile_makes_a_server_of_it(
+    engines: Engines,
+    lading: CommandLine,
+    storyteller: Path,
+    shell: str,
+    server: tuple[str, list[str]],
+    plain_registry: RegistryProcess,
+) -> None:
+    image, entry = server
+    engines("buildah", "push", "--quiet", "--tls-verify=false", shell, f"docker://{plain_registry.host}/infer/shell:1")
+    context = lading.folder / "context"
+    context.mkdir()
+    shutil.copyfile(storyteller, context / "story.gguf")
+    (context / "GGUFPackerfile").write_text(
+        "ARG BASE=scratch\nFROM ${BASE}\nCOPY story.gguf tale.gguf\n"
+        'CAT <<EOF prompt.txt\nYou tell stories.\nEOF\nCMD ["-m", "tale.gguf", "-c", "8192"]\n'
+    )
+    place = f"{plain_registry.host}/infer/tale:f16"
+    lading("build", "-t", place, "--push", "--build-arg", f"BASE={plain_registry.host}/infer/shell:1", context)
+    engines("podman", "pull", "--quiet", "--tls-verify=false", place)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    lines = [
+        f"ARG REPO={plain_registry.host}/infer",
+        "FROM ${REPO}/tale:f16",
+        "RUN test -s tale.gguf && test -s prompt.txt",
+        "ENV LC_ALL=C.utf8",
+        f"COPY --from={image} /llama /llama",
+        f"ENTRYPOINT {json.dumps(entry)}",
+        f'CMD ["-m", "tale.gguf", "-c", "256", "--port", "{port}"]',
+    ]
+    built = engines.build("localhost/infer:1", program="podman", files={"README.md": b"#"}, lines=lines)
+    container = engines("podman", "run", "--detach", "--ipc=host", built).strip()
+    try:
+        answer = asked(f"http://127.0.0.1:{port}/completion", {"prompt": "Once upon a time", "n_predict": 4})
+    finally:
+        said = engines("podman", "logs", container)
+        engines("podman", "rm", "--force", "--time=0", container)
+    assert answer["tokens_predicted"] == 4, said
+
+
+def asked(url: str, question: dict[str, object], seconds: float = 60) -> dict[str, object]:
+    """Ask a server that is starting."""
+    request = urllib.request.Request(url, json.dumps(question).encode(), {"Content-Type": "application/json"})
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            with urllib.request.urlopen(request, timeout=seconds) as answer:
+                return dict(json.load(answer))
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lading import __version__, artifact, media, recipe
-from lading.api._lint import Linted, ignored_by, lint, read_text
+from lading.api._lint import Linted, ignored_by, lint, read_stream, read_text
 from lading.api.clock import now
-from lading.api.lookup import tag_name
+from lading.api.lookup import check_forms, tag_name
 from lading.api.results import Built, DeliveredForm
 from lading.artifact.format import PLATFORMS
 from lading.build.bench import Bench, described
@@ -22,34 +22,38 @@ from lading.errors import FormatError, IntegrityError, NotFoundError
 from lading.events import Noted
 from lading.manifest import Platform
 from lading.plan import make_plan, shown_platform
+from lading.recipe.directives import names_a_recipe
 from lading.recipe.scope import read_platform
 from lading.recipe.sources import read_place
+from lading.reference import form_tag
 from lading.text import clean, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import BinaryIO
 
     from lading.api.session import Session
     from lading.build.outcome import Outcome
     from lading.build.tree import Shelf
     from lading.manifest import Document
-    from lading.recipe.sources import Origin
+    from lading.recipe.sources import Place
 
 _NAME = "GGUFPackerfile"
 _OTHERS = ("Dockerfile",)
-_SYNTAXES = ("gguf-packer", "lading")
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """What is built, and how.
 
-    `file` None looks in the context for a GGUFPackerfile, else a Dockerfile whose syntax line names gguf-packer or lading.
-    `contexts` are folders, images, hubs' or git repositories, by the names that the recipe has for them. `fresh` uses nothing that was
-    cached; `allow_pickle` lets CONVERT read weights in .bin files, locked up.
+    `file` None looks in the context for a GGUFPackerfile, else a Dockerfile whose syntax line names gguf-packer or lading;
+    with `stream`, from which the recipe is read, it is only what messages call it. `contexts` are folders, images,
+    models, repositories and URLs, by the names that the recipe has for them. `fresh` uses nothing that was cached;
+    `allow_pickle` lets CONVERT read weights in .bin files, locked up.
     """
 
     file: Path | None = None
+    stream: BinaryIO | None = None
     build_args: Mapping[str, str] = field(default_factory=dict)
     target: str | None = None
     contexts: Mapping[str, str] = field(default_factory=dict)
@@ -78,15 +82,26 @@ def build(
     began = time.monotonic()
     tags = tuple(dict.fromkeys(tag_name(name) for name in names))
     rows = tuple(artifact.named(row.name) for row in artifact.several(wanted.formats))
+    for tag in tags:
+        check_forms(tag, [row.name for row in rows])
     if not context.is_dir():
         msg = f"{clean(str(context))} is no folder"
         raise NotFoundError(msg, hint="the context is the folder that a recipe takes its files from")
     file = wanted.file or find_recipe(context)
-    found = lint(file, wanted.build_args, wanted.target, contexts=wanted.contexts)
+    text = read_stream(wanted.stream, str(file)) if wanted.stream else read_text(file)
+    found = lint(
+        file,
+        wanted.build_args,
+        wanted.target,
+        contexts=wanted.contexts,
+        session=session,
+        context=context,
+        text=text,
+    )
     heard(found)
     if found.error is not None:
         raise found.error
-    read = recipe.parse(read_text(file), str(file))
+    read = recipe.parse(text, str(file))
     plan, platform = _plan(session, read, wanted)
     steps = sum(map(count_steps, plan.stages))
     session.reporter.emit(Noted(f"{clean(file.name)}: {count(len(plan.stages), 'stage')}, {count(steps, 'step')}"))
@@ -110,7 +125,11 @@ def build(
         platforms = (platform,) if platform else PLATFORMS
         done = Executor(plan, read.script, bench, contexts, platforms, allow_pickle=wanted.allow_pickle).run()
         outcome = replace(done.outcome, platform=platform)
-        root, forms = _written(session, bench, outcome, rows)
+        try:
+            root, forms = _written(session, bench, outcome, rows)
+        except FormatError as error:  # of what CMD names, or does not name
+            read.script.point(error, plan.command_where)
+            raise
         named = _form_tags(tags, [name for name, _document in forms])
         several = {named[tag, name]: document for name, document in forms for tag in tags if named}
         documents = {**dict.fromkeys(tags, root), **several}
@@ -132,8 +151,6 @@ def _form_tags(tags: Sequence[str], forms: Sequence[str]) -> dict[tuple[str, str
     """Return the names that each of several forms gets besides; a model in one form has none."""
     if len(forms) == 1:
         return {}
-    from lading.api._deliver import form_tag  # noqa: PLC0415 - an unchanged build delivers nothing
-
     return {(tag, form): form_tag(tag, form) for tag in tags for form in forms}
 
 
@@ -145,8 +162,7 @@ def find_recipe(context: Path) -> Path:
     for name in _OTHERS:
         file = context / name
         if file.is_file():
-            syntax = recipe.parse(read_text(file), str(file)).directives.syntax or ""
-            if any(word in syntax for word in _SYNTAXES):
+            if names_a_recipe(read_text(file)):
                 return file
             msg = f"{clean(str(file))} is a recipe for containers: its syntax line names no builder of models"
             raise NotFoundError(msg, hint=f"write a {_NAME}, or name the file with -f")
@@ -177,10 +193,10 @@ def _plan(session: Session, read: recipe.Recipe, wanted: Recipe) -> tuple[recipe
     return plan, platform
 
 
-def _contexts(context: Path, file: Path, wanted: Recipe, bench: Bench) -> dict[str, Shelf | Origin]:
+def _contexts(context: Path, file: Path, wanted: Recipe, bench: Bench) -> dict[str, Shelf | Place]:
     from lading.build.context import open_context  # noqa: PLC0415 - the rest of a build is loaded with it
 
-    found: dict[str, Shelf | Origin] = {"": open_context(context, bench, ignored_by(file, context))}
+    found: dict[str, Shelf | Place] = {"": open_context(context, bench, ignored_by(file, context))}
     for name, place in wanted.contexts.items():
         if (origin := read_place(place)) is not None:
             found[name] = origin
@@ -189,7 +205,7 @@ def _contexts(context: Path, file: Path, wanted: Recipe, bench: Bench) -> dict[s
         if not folder.is_dir():
             msg = f"the context `{clean(name)}` is no folder: {clean(place)}"
             raise NotFoundError(
-                msg, hint="a folder, docker-image://NAME, oci://NAME, hf://OWNER/NAME, or a git address"
+                msg, hint="a folder, a URL, or git, oci-layout://DIR, docker-image://NAME, oci://NAME, hf://OWNER/NAME"
             )
         found[name] = open_context(folder, bench)
     return found

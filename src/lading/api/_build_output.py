@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 from lading import fs
 from lading import reference as refs
-from lading.api._deliver import Origin, Wish, deliver, named_forms
+from lading.api._deliver import Origin, Wish, deliver
 from lading.api.lookup import parse
 from lading.build.program import run
 from lading.errors import NotFoundError, UnfitError, UsageError
@@ -38,7 +38,7 @@ _PLACES = "-o oci-layout:DIR[:tag], or -o FILE.tar"
 
 def check_wishes(names: Sequence[str], formats: str, *, output: str | None, engine: str | None, push: bool) -> None:
     """Raise UsageError, before anything is built, for what could not be done with it afterwards."""
-    if output:
+    if output is not None:
         place_of(output, names)
     if engine and (not names or "image" not in formats.split(",")):
         reason = "this one has no name" if not names else "none is built"
@@ -67,8 +67,7 @@ def write_out(session: Session, built: Built, text: str) -> Delivered:
     store = session.store
     document = store.document(built.digest)
     name = built.names[0] if built.names else built.digest.short
-    forms = named_forms(store, name, document) if built.names else ()
-    origin = Origin(name, store, document, (), local=True, forms=forms)
+    origin = Origin(name, store, document, (), local=True)
     with store.use(blob.digest for blob in store.reach(document)):
         return deliver(session, origin, place_of(text, built.names), Wish())
 

@@ -10,6 +10,7 @@ from lading.estimate import EstimateSettings
 from lading.events import Noted
 from lading.fit import choose, described, weigh
 from lading.fit.headers import candidates
+from lading.text import told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,4 +88,4 @@ def _candidates(session: Session, found: Found) -> tuple[Candidate, ...]:
 def _weighed(session: Session, text: str, found: Found, settings: EstimateSettings, machine: Machine) -> Weighed:
     rows = tuple(weigh(candidate, machine, settings) for candidate in _candidates(session, found))
     ordered = tuple(sorted(rows, key=lambda row: -row.candidate.model.data_size))
-    return Weighed(text, found.shown, ordered, choose(ordered, machine))
+    return Weighed(told(text), found.shown, ordered, choose(ordered, machine))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from lading.api._selection import ANY, from_document
 from lading.api.lookup import local, parse, with_quant
 from lading.artifact.contents import part_ranges, read_part
 from lading.artifact.unpack import read_stored, unpack
-from lading.build.wishes import settings_of, template_of, understood
+from lading.build.wishes import settings_of, template_of, understood, unheeded
 from lading.digest import Digest
 from lading.errors import AccessDeniedError, FormatError, NotFoundError, UnfitError
 from lading.events import Noted
@@ -84,10 +84,12 @@ def prepare(session: Session, text: str, selection: Selection = ANY) -> Iterator
     else:
         name = tag.name
     store = session.store
-    manifest = from_document(session, store, store.document(name), name, selection)
+    document = store.document(name)
+    manifest = from_document(session, store, document, name, selection)
     with ExitStack() as stack:
         stack.enter_context(store.use([manifest.digest, *(blob.digest for blob in manifest.blobs)]))
-        yield _from_store(session, name, manifest, pulled, stack)
+        # Known by the digest that build, pull and list show, which of several platforms is the index's.
+        yield replace(_from_store(session, name, manifest, pulled, stack), digest=document.digest)
 
 
 def _is_meant(session: Session, name: str, selection: Selection) -> bool:
@@ -120,6 +122,8 @@ def _from_store(session: Session, name: str, manifest: Manifest, pulled: Pulled 
         session.reporter.emit(Noted(f"adapters are not served yet: {', '.join(left)}", warning=True))
     command = _understood(session, model)
     wished = settings_of(command) if command else {}
+    for text in unheeded(command) if command else ():
+        session.reporter.emit(Noted(f"the model's command asks in vain for {text}", warning=True))
     return Prepared(
         name=name,
         digest=manifest.digest,

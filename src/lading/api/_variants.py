@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import replace
 from functools import partial
@@ -13,6 +12,7 @@ from lading import reference as refs
 from lading.api.lookup import local, parse, remote
 from lading.errors import NetworkError
 from lading.fit.headers import HeaderAt, Tensors, Variant
+from lading.text import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -222,13 +222,14 @@ def _base(name: str) -> str:
 
 
 def _of_url(session: Session, reference: refs.Url) -> Found:
+    from lading.digest import Digest  # noqa: PLC0415 - as above
     from lading.transport.web import look  # noqa: PLC0415 - as above
 
     file = look(reference.url, session.client, insecure=session.insecure)
     if file.name.lower().endswith(".safetensors"):
-        return Found(str(reference), (Variant(file.name, Tensors(file.size)),))
+        return Found(told(str(reference)), (Variant(file.name, Tensors(file.size)),))
     version = file.digest or file.validator
     # An address may hold a password, and the cache is no place for that.
-    key = hashlib.sha256(f"{reference.url} {file.size} {version}".encode()).hexdigest() if version else None
+    key = Digest.of(f"{reference.url} {file.size} {version}".encode()).hex if version else None
     place = HeaderAt(file.name, file.ranges, key, remote=True)
-    return Found(str(reference), (Variant(file.name, (place,)),))
+    return Found(told(str(reference)), (Variant(file.name, (place,)),))

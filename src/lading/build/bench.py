@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from lading.build.outcome import Held
+from lading.build.tree import check_name
 from lading.digest import Digest
 from lading.errors import NetworkError, StoppedError
 from lading.manifest import Descriptor
@@ -52,6 +53,7 @@ class Bench:
     """What steps work with, from any thread. `fresh` looks for nothing that was made before, and keeps what is made.
 
     `environment` is the user's, for the tools that are run; `stop` is set when the build is over before its end.
+    `answers` are what names were found to stand for: the same for all steps, also where a branch moves meanwhile.
     """
 
     store: Store
@@ -64,6 +66,7 @@ class Bench:
     offline: bool = False
     fresh: bool = False
     stop: threading.Event = field(default_factory=threading.Event)
+    answers: dict[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
         """Raise StoppedError once the build is to stop."""
@@ -90,7 +93,8 @@ class Bench:
         return Held(digest, len(data))
 
     def receive(self, name: str, size: int | None, reader: ByteReader) -> Held:
-        """Make a blob of a stream whose digest nobody told."""
+        """Make a blob of a file's stream whose digest nobody told; raises FormatError for a name that is no text."""
+        check_name(name)
         adopted = self.store.put_unknown(name, size, reader, self.progress(_unheard), lease=self.lease)
         return Held(adopted.digest, adopted.size)
 
@@ -132,7 +136,9 @@ class Bench:
                 msg = f"{asked} was not asked for before, and the network is not used offline"
                 raise NetworkError(msg, hint="leave --offline away")
             return record.text
-        text = ask()
+        if asked in self.answers:
+            return self.answers[asked]
+        text = self.answers.setdefault(asked, ask())
         record = self._read(f"name {asked}")
         if record is None or record.text != text:
             self._write(f"name {asked}", _Record(text=text))

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import posixpath
-from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lading.artifact.contents import FileReader
-from lading.artifact.layers import Archive, Walk, files_of, list_archives, part_of
-from lading.build.bench import described
 from lading.build.checksum import check_sum
 from lading.build.context import Context
 from lading.build.tree import Tree, choose, is_folder
+from lading.build.unpack import unpack
 from lading.digest import Digest
 from lading.errors import IntegrityError, UsageError
 from lading.events import Noted
-from lading.formats.archive import Compression
-from lading.model import Role
 from lading.recipe.contents import image_path
 from lading.recipe.ignore import read_ignore
 from lading.recipe.instructions import Add
@@ -35,8 +30,6 @@ if TYPE_CHECKING:
     from lading.recipe.sources import Source
     from lading.reference import Oci, Ollama
 
-_MAGIC = {b"\x1f\x8b": Compression.GZIP, b"\x28\xb5\x2f\xfd": Compression.ZSTD}
-_TAR_AT, _TAR = 257, b"ustar"
 _PIVOT = "/./"
 
 
@@ -144,33 +137,15 @@ class Bringing:
             start = _kept(source.path, match.root) if parents else posixpath.basename(match.root)
             for relative, name in match.files.items():
                 held = taken[name]
-                if isinstance(told, Add) and match.is_file and (packed := _compression(held, self.bench)) is not None:
-                    placed |= {_below(target, path): one for path, one in self._unpacked(held, packed).items()}
+                if isinstance(told, Add) and match.is_file and (unpacked := unpack(held, self.bench)) is not None:
+                    files, here = unpacked
+                    self.cached &= here
+                    placed |= {_below(target, path): one for path, one in files.items()}
                 elif match.is_file:
                     placed[_below(target, start) if several else target] = held
                 else:
                     placed[_below(_below(target, start) if parents else target, relative)] = held
         return placed
-
-    def _unpacked(self, held: Held, compression: Compression) -> dict[str, Held]:
-        """Return the files of an archive, which ADD unpacks if it lies in the context."""
-        of = described("unpack", held.digest)
-        found = self.bench.recall(of)
-        if found is None:
-            self.cached = False
-            archive = Archive(self.bench.descriptor(held), compression)
-            listing = list_archives([archive], self.bench.store)
-            kept = {entry.offset for entry in files_of(archive, listing)}
-            found = {}
-            with closing(Walk(archive, self.bench.store)) as walk:
-                for entry in walk:
-                    if entry.offset in kept and entry.kind == "file":
-                        part = part_of(archive, entry, Role.OTHER, entry.name)
-                        found[entry.name] = self.bench.receive(
-                            entry.name, entry.size, FileReader(walk, part, keep=True)
-                        )
-            self.bench.keep(of, found)
-        return found
 
 
 def cat(told: Cat, stage: Tree, bench: Bench) -> tuple[dict[str, Held], bool]:
@@ -208,19 +183,3 @@ def _owner(ownership: Ownership) -> tuple[int, int]:
         msg = f"`{clean(ownership.owner)}` is known to no file of the image"
         raise UsageError(msg, hint="write the owner and the group as numbers: --chown=1000:1000")
     return numbers[0], numbers[1]
-
-
-def _compression(held: Held, bench: Bench) -> Compression | None:
-    """Return how an archive is compressed; None for what is no archive."""
-    with closing(bench.store.ranges(bench.descriptor(held))) as reader:
-        head = reader.read_at(0, 512)
-    if head[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR:
-        return Compression.NONE
-    found = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
-    if found is None:
-        return None
-    from lading.formats.archive import decompressed  # noqa: PLC0415 - the compressors are seldom needed
-
-    with closing(decompressed(bench.store.open(bench.descriptor(held)), found, "the archive")) as reader:
-        data = reader.read(512) or b""
-    return found if data[_TAR_AT : _TAR_AT + len(_TAR)] == _TAR else None

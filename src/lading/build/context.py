@@ -13,7 +13,7 @@ import msgspec
 
 from lading import fs
 from lading.build.outcome import Held
-from lading.build.tree import is_below
+from lading.build.tree import check_name, is_below
 from lading.digest import Digest
 from lading.errors import FormatError, IntegrityError, NotFoundError
 from lading.events import Advanced, Finished, Started
@@ -74,20 +74,10 @@ class Context:
     @cached_property
     def _names(self) -> tuple[str, ...]:
         rules = self._rules if self._rules is not None else _ignored(self.root)
-        return tuple(sorted(self._walk(self.root, "", rules)))
-
-    def _walk(self, folder: Path, prefix: str, rules: IgnoreRules) -> Iterator[str]:
-        with fs.os_errors(folder):
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        for entry in entries:
-            path = f"{prefix}{entry.name}"
-            if entry.is_dir(follow_symlinks=False):
-                if not rules.prunes(path):
-                    yield from self._walk(folder / entry.name, f"{path}/", rules)
-            elif not rules.ignores(path) and (entry.is_file(follow_symlinks=False) or _leads_to_file(entry)):
-                yield f"/{path}"
+        return tuple(sorted(_walk(self.root, rules)))
 
     def _taken(self, name: str) -> Held:
+        check_name(name)
         path = self.root / name[1:]
         self._hold_inside(path)
         with fs.os_errors(path):
@@ -150,6 +140,21 @@ def open_context(root: Path, bench: Bench, rules: IgnoreRules | None = None) -> 
         msg = f"the context {clean(str(root))} is no folder"
         raise NotFoundError(msg, hint="name the folder that the recipe takes its files from")
     return Context(root.absolute(), bench, rules)
+
+
+def _walk(root: Path, rules: IgnoreRules) -> Iterator[str]:
+    """Yield the files of a folder that its rules leave in, by their paths from `/`, in no order."""
+    folders = [""]
+    while folders:
+        prefix = folders.pop()
+        folder = root / prefix
+        with fs.os_errors(folder), os.scandir(folder) as entries:
+            for entry in entries:
+                path = f"{prefix}{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    folders += [] if rules.prunes(path) else [f"{path}/"]
+                elif not rules.ignores(path) and (entry.is_file(follow_symlinks=False) or _leads_to_file(entry)):
+                    yield f"/{path}"
 
 
 def _ignored(root: Path) -> IgnoreRules:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,8 +15,9 @@ from lading.build.isolation import Cell, isolation_level, locked
 from lading.build.program import run
 from lading.errors import FormatError, LadingError, NotFoundError, PolicyError, UnfitError, UsageError
 from lading.events import Advanced, Finished, Noted, Silent, Started
+from lading.formats.safetensors import read_header
 from lading.formats.tool_types import CONVERT_TYPES, LORA_TYPES
-from lading.ranges import os_errors
+from lading.ranges import FileRanges, open_regular, os_errors
 from lading.text import clean
 
 if TYPE_CHECKING:
@@ -31,7 +33,8 @@ KINDS: tuple[Kind, ...] = ("model", "lora", "mmproj")
 _CHILD = Path(__file__).with_name("convert_child.py").resolve()
 _WRITING = re.compile(r"Writing: +(\d+)%")
 _UNKNOWN = re.compile(r"(Model \S+ is not supported|splits words in a way that llama.cpp does not know)")
-_LOGGED = re.compile(r"^(?:ERROR|WARNING|CRITICAL):[\w.-]+:", re.MULTILINE)
+_LOGGED = re.compile(r"^( *)(?:ERROR|WARNING|CRITICAL):[\w.-]+:", re.MULTILINE)
+_DAMAGED = re.compile(r"SafetensorError|\.safetensors|JSONDecodeError|FileNotFoundError")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _MOST_LINKS = 10_000
 _CPU_SECONDS, _BYTES_PER_CPU_SECOND = 1800, 5_000_000
@@ -76,8 +79,8 @@ def convert(
     """Make `target` of the folder `source`, which is only read, and return it.
 
     `environment` is the user's; the converter sees none of it. Whatever has the target's name is replaced at the end.
-    Raises NotFoundError for a folder without weights, PolicyError for pickles that are not allowed or cannot be locked
-    up, UnfitError for an architecture or tokenizer that llama.cpp does not know, NoSpaceError for a full disk,
+    Raises NotFoundError for a folder without weights, FormatError for weights that are cut short, PolicyError for pickles
+    that are not allowed or cannot be locked up, UnfitError for an architecture or tokenizer that llama.cpp does not know, NoSpaceError for a full disk,
     LadingError with the converter's last lines when it fails.
     """
     reporter = reporter or Silent()
@@ -149,9 +152,13 @@ def _weigh(source: Path, options: ConvertOptions, level: str) -> int:
     """Return the bytes of the weights in a folder; raises as `convert` tells."""
     with os_errors(source):
         files = {path.name: path.stat().st_size for path in source.iterdir() if path.is_file()}
-    safe = [size for name, size in files.items() if name.endswith(".safetensors")]
+    safe = {name: size for name, size in files.items() if name.endswith(".safetensors")}
+    for name in sorted(safe):
+        # Of a file that is cut short the converter would write a part before it notices.
+        with closing(FileRanges(open_regular(source / name), str(source / name))) as reader:
+            read_header(reader)
     if safe:
-        return sum(safe)
+        return sum(safe.values())
     pickles = {name: size for name, size in files.items() if name.endswith(_PICKLES)}
     if not pickles:
         msg = f"{source} holds no weights"
@@ -179,7 +186,8 @@ def _failure(ended: Ended, source: Path, scratch: Path) -> LadingError:
     if unknown:
         msg = f"{what}: {clean(unknown[1])}"
         return UnfitError(msg, hint="a later version of lading may bring a converter that can")
-    message = _LOGGED.sub("", ended.failure(what).message)
-    if "SafetensorError" in text or "safetensors" in message:
-        return FormatError(message)
-    return LadingError(message, hint=ended.failure(what).hint)
+    failure = ended.failure(what)
+    message = _LOGGED.sub(r"\1", failure.message)
+    if ended.code > 0 and _DAMAGED.search(message):
+        return FormatError(message, hint="the folder lacks a file, or has a damaged one: fetch it again")
+    return LadingError(message, hint=failure.hint)

@@ -6,18 +6,28 @@ import json
 import subprocess
 import sys
 import zlib
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lading import fs
 from lading.build.program import run
-from lading.errors import IntegrityError, LadingError, NetworkError, NoSpaceError, UnfitError
+from lading.errors import (
+    BusyError,
+    IntegrityError,
+    LadingError,
+    NetworkError,
+    NoSpaceError,
+    StoppedError,
+    UnfitError,
+)
 from lading.events import Noted
 from lading.runtime.process import Command, tethered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from lading.build.program import Ended
     from lading.config import ConverterSettings
@@ -64,6 +74,7 @@ homes = [sys.prefix, sys.exec_prefix, sys.base_prefix, sys.base_exec_prefix, *fi
 print(json.dumps([[os.path.realpath(home) for home in homes], [name for name in sys.argv[1:] if not has(name)]]))
 """
 _PROBE_SECONDS = 60
+_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +112,7 @@ def prepare(
             msg = "the converter is not here yet, and the network is not used offline"
             raise NetworkError(msg, hint="convert something once while online; what it needs is kept")
         fs.make_folder(settings.folder)
-        with fs.Lock(settings.folder / "convert.lock", "the converter's folder"):
+        with _alone(settings.folder / "convert.lock", reporter, cancelled):
             if not (folder / _DONE).exists():
                 _make(folder, settings, environment, reporter, cancelled)
     homes, missing = _ask(python)
@@ -109,6 +120,23 @@ def prepare(
         msg = f"{python} lacks {', '.join(missing)}, which the converter needs"
         raise UnfitError(msg, hint="install them there, or name no Python: then one is made")
     return Converter(python, folder / "scripts", homes)
+
+
+@contextmanager
+def _alone(lock: Path, reporter: Reporter, cancelled: Callable[[], bool]) -> Iterator[None]:
+    """Wait until nobody else fetches the converter, and keep others waiting meanwhile."""
+    with ExitStack() as stack:
+        for waited in count():
+            try:
+                stack.enter_context(fs.Lock(lock, "the converter's folder", timeout=_POLL_SECONDS))
+                break
+            except BusyError:
+                if waited == 0:
+                    reporter.emit(Noted("waiting for another lading, which fetches the converter"))
+                if cancelled():
+                    msg = "told to stop"
+                    raise StoppedError(msg) from None
+        yield
 
 
 def _make(

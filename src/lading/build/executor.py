@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lading.build.outcome import Outcome
 from lading.build.stage import Finished, StageRun
+from lading.crew import Crew
 from lading.errors import StoppedError
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from lading.manifest import Platform
     from lading.recipe.place import Script
     from lading.recipe.plan import Plan, Stage
-    from lading.recipe.sources import Origin
+    from lading.recipe.sources import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Executor:
     plan: Plan
     script: Script
     bench: Bench
-    contexts: Mapping[str, Shelf | Origin]
+    contexts: Mapping[str, Shelf | Place]
     platforms: Sequence[Platform]
     allow_pickle: bool = False
 
@@ -53,6 +54,27 @@ class Executor:
         """
         finished: dict[int, Finished] = {}
         failures: list[BaseException] = []
+        try:
+            self._carry_out(finished, failures)
+        except StoppedError:
+            reasons = [one for one in failures if not isinstance(one, StoppedError)]
+            if reasons:
+                raise reasons[0] from None
+            raise
+        last = finished[self.plan.target.index]
+        command = self.plan.target.command
+        outcome = Outcome(
+            files=dict(sorted(last.tree.files.items())),
+            command=command.arguments if command else None,
+            labels=last.labels,
+            base=last.base,
+            created=self.bench.config.created,
+        )
+        every = finished.values()
+        return Executed(outcome, sum(one.steps for one in every), sum(one.cached for one in every))
+
+    def _carry_out(self, finished: dict[int, Finished], failures: list[BaseException]) -> None:
+        """Carry out all stages, each as soon as those that it needs are finished."""
 
         def one(stage: Stage) -> None:
             try:
@@ -65,31 +87,16 @@ class Executor:
 
         waiting = list(self.plan.stages)
         jobs: set[Future[None]] = set()
-        with ThreadPoolExecutor(max_workers=len(waiting)) as pool:
+        with Crew(len(waiting)) as crew:
             try:
                 while waiting or jobs:
                     ready = [stage for stage in waiting if stage.needs <= finished.keys()]
                     waiting = [stage for stage in waiting if stage not in ready]
-                    jobs |= {pool.submit(one, stage) for stage in ready}
+                    jobs |= {crew.submit(one, stage) for stage in ready}
                     done, jobs = wait(jobs, return_when=FIRST_COMPLETED)
                     for job in done:
                         job.result()
-            except BaseException as error:
-                # Also Ctrl-C in `wait`: what is at work sees it within a fifth of a second.
+            except BaseException:
+                # Also Ctrl-C in `wait`: what is at work sees it within a fifth of a second, or is left behind.
                 self.bench.stop.set()
-                pool.shutdown(wait=True, cancel_futures=True)
-                reasons = [one for one in failures if not isinstance(one, StoppedError)]
-                if isinstance(error, StoppedError) and reasons:
-                    raise reasons[0] from None
                 raise
-        last = finished[self.plan.target.index]
-        command = self.plan.target.command
-        outcome = Outcome(
-            files=dict(sorted(last.tree.files.items())),
-            command=command.arguments if command else None,
-            labels=last.labels,
-            base=last.base,
-            created=self.bench.config.created,
-        )
-        every = finished.values()
-        return Executed(outcome, sum(one.steps for one in every), sum(one.cached for one in every))

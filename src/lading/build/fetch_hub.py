@@ -6,7 +6,9 @@ import posixpath
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
-from lading import copy
+import msgspec
+
+from lading import copy, media
 from lading import reference as refs
 from lading.build.bench import Stopping, described
 from lading.build.outcome import Held
@@ -67,11 +69,14 @@ def _fetched(source: Hub, hub: Repository, bench: Bench) -> dict[str, Held]:
 
     listed.settle(hold)
     blobs = {file.path: listed.blob(file) for file in listed.files}
-    missing = tuple(
-        blob for blob in {blob.digest: blob for blob in blobs.values()}.values() if not bench.store.has(blob)
-    )
-    bench.store.require_space(sum(blob.size for blob in missing))
-    copy.move(missing, listed, Stopping(bench), bench.reporter, frozenset(blob.digest for blob in missing))
+    # With the name, by which progress is told.
+    missing = {
+        blob.digest: msgspec.structs.replace(blob, annotations={media.TITLE: path})
+        for path, blob in blobs.items()
+        if not bench.store.has(blob)
+    }
+    bench.store.require_space(sum(blob.size for blob in missing.values()))
+    copy.move(tuple(missing.values()), listed, Stopping(bench), bench.reporter, frozenset(missing))
     root = f"{source.folder.strip('/')}/" if source.folder else ""
     return {path.removeprefix(root): Held(blob.digest, blob.size) for path, blob in blobs.items()}
 

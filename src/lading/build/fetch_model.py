@@ -19,9 +19,10 @@ from lading.errors import IntegrityError, NotFoundError
 from lading.manifest import Index, Manifest
 from lading.model import Role
 from lading.plan import make_plan, single_manifest
-from lading.reference import Layout, Oci, Ollama
+from lading.reference import Oci
 from lading.text import clean
 from lading.transport import open_source
+from lading.transport.local import only_tag, open_layout
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     from lading.formats.archive import Entry
     from lading.manifest import Document, Platform
     from lading.model import Part
-
-    Reference = Oci | Ollama | Layout
+    from lading.recipe.sources import LayoutModel
+    from lading.reference import Ollama
 
 _IMAGE = "image"
 
@@ -72,7 +73,7 @@ class Fetched:
         return {part.name: _held(part, self._bench) for part in model.parts}
 
 
-def fetch_model(reference: Reference, platforms: Sequence[Platform], bench: Bench) -> Fetched:
+def fetch_model(reference: Oci | Ollama, platforms: Sequence[Platform], bench: Bench) -> Fetched:
     """Bring what a reference names into the store; one that is named by its digest, and here, is not asked for.
 
     Raises NotFoundError where there is nothing for any of the platforms, and the registry's errors.
@@ -99,6 +100,18 @@ def fetch_model(reference: Reference, platforms: Sequence[Platform], bench: Benc
         ask()
     source, document = opened[0]
     return _brought(name, document, source, platforms, bench)
+
+
+def fetch_layout(origin: LayoutModel, platforms: Sequence[Platform], bench: Bench) -> Fetched:
+    """Bring a model of an OCI layout on disk into the store; its name is that in the layout, which no folder is part of.
+
+    Raises NotFoundError and FormatError where the layout has it not, or several to choose from.
+    """
+    layout = open_layout(origin.reference)
+    wanted = str(origin.digest or only_tag(layout, origin.reference))
+    name = origin.reference.tag or wanted
+    document = layout.document(wanted)
+    return _stored(name, document.digest, platforms, bench) or _brought(name, document, layout, platforms, bench)
 
 
 def stored_model(name: str, platforms: Sequence[Platform], bench: Bench) -> Fetched | None:

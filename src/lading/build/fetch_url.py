@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from lading.build.checksum import check_sum
 from lading.build.outcome import Held
+from lading.digest import Digest
 from lading.errors import IntegrityError
 from lading.events import Advanced, Finished, Started
 from lading.manifest import Descriptor
@@ -16,7 +17,6 @@ from lading.transport.web import WebSource, look
 if TYPE_CHECKING:
     from lading.build.bench import Bench
     from lading.content import Progress
-    from lading.digest import Digest
     from lading.recipe.sources import Url
     from lading.transport.web import WebFile
 
@@ -26,16 +26,17 @@ _BLOB = "application/octet-stream"
 def fetch_url(source: Url, checksum: Digest | None, bench: Bench) -> tuple[Held, bool]:
     """Return the file, and whether it was here.
 
-    One with a sha256 that is here is not asked for; of any other the server is asked whether it is the version that is
-    here. Raises IntegrityError where the checksum is another.
+    One with a sha256 that is here is not asked for; of any other the server is asked, once in a build, whether it is the
+    version that is here. Raises IntegrityError where the checksum is another.
     """
-    if checksum is not None and checksum.algorithm == "sha256":
-        bench.lease.add([checksum])
-        size = bench.store.blobs.size(checksum)
-        if size is not None and bench.store.blobs.is_whole(checksum, size) and not bench.fresh:
-            return Held(checksum, size), True
+    sha256 = checksum if checksum is not None and checksum.algorithm == "sha256" else None
+    if sha256 is not None and not bench.fresh and (held := _whole(sha256, bench)) is not None:
+        return held, True
+    answer = bench.answers.get(f"url {source.url}") if checksum is None else None
+    if answer is not None and (held := _whole(Digest(answer), bench)) is not None:
+        return held, True
     file = look(source.url, bench.client(), insecure=bench.insecure)
-    promised = checksum if checksum is not None and checksum.algorithm == "sha256" else file.digest
+    promised = sha256 or file.digest
     here = _present(file, promised, bench)
     try:
         held = here or _fetched(file, promised, bench)
@@ -46,7 +47,14 @@ def fetch_url(source: Url, checksum: Digest | None, bench: Bench) -> tuple[Held,
         raise IntegrityError(msg, hint="nothing of it was cached; ask whoever published the checksum") from error
     if checksum is not None:
         check_sum(held, checksum, source.name, bench)
+    bench.answers[f"url {source.url}"] = held.digest
     return held, here is not None
+
+
+def _whole(digest: Digest, bench: Bench) -> Held | None:
+    bench.lease.add([digest])
+    size = bench.store.blobs.size(digest)
+    return Held(digest, size) if size is not None and bench.store.blobs.is_whole(digest, size) else None
 
 
 def _present(file: WebFile, digest: Digest | None, bench: Bench) -> Held | None:

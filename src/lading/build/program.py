@@ -30,7 +30,7 @@ _POLL_SECONDS = 0.2
 _ENDS = re.compile(r"[\r\n]+")
 # What llama.cpp says of every file and every machine, and what Python says of its own insides.
 _CHATTER = re.compile(
-    r"llama_model_loader:|ggml_backend_load|load_backend:|load_tensors:|print_info:|\[ *\d+/ *\d+\]|INFO:|=+$|\s|Traceback "
+    r"llama_model_loader:|ggml_backend_load|load_backend:|load_tensors:|print_info:|\[ *\d+/ *\d+\]|INFO:|Writing: |=+$|\s|Traceback "
     r"|During handling of|The above exception|version:|built with|\d+\.\d\d\.\d{3}\.\d{3} [DIW] "
 )
 _STAMP = re.compile(r"\d+\.\d\d\.\d{3}\.\d{3} E ")

@@ -9,11 +9,23 @@ from typing import TYPE_CHECKING, cast
 from lading.build.bring import Bringing, cat
 from lading.build.transform import Transforming
 from lading.build.tree import Tree
-from lading.errors import LadingError, RecipeError, StoppedError
+from lading.errors import LadingError, StoppedError
 from lading.events import Noted, StepBegan, StepEnded
 from lading.plan import parse_platform
 from lading.recipe.instructions import Add, Arg, Cat, Cmd, Convert, Copy, Label, Quantize
-from lading.recipe.sources import Artifact, Context, Git, Hub, Image, Scratch, StageFiles
+from lading.recipe.sources import (
+    Artifact,
+    Context,
+    Git,
+    Hub,
+    Image,
+    LayoutModel,
+    OllamaModel,
+    Place,
+    Scratch,
+    StageFiles,
+    Url,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -86,20 +98,17 @@ class StageRun:
             case _:
                 self._tell(f"FROM {_words(origin)}", self._stage.where, lambda bench: self._found(origin, bench))
 
-    def _found(self, origin: Origin, bench: Bench) -> bool:
+    def _found(self, origin: Origin | Place, bench: Bench) -> bool:
         """Put the stage upon what it is FROM, and say whether that was here."""
-        if isinstance(origin, Image | Artifact):
+        if isinstance(origin, Image | Artifact | OllamaModel | LayoutModel):
             wanted = self._stage.base.platform
             platforms = (parse_platform(wanted),) if wanted else self._build.platforms
             fetched = _model(origin, platforms, bench)
             self._tree, self._base = fetched.tree, fetched.base
             return fetched.present
-        if isinstance(origin, Hub | Git):
-            self._tree, cached = _repository(origin, bench)
-            return cached
-        shelf, _what, _here = self._shelf(origin, bench)
+        shelf, _what, here = self._shelf(origin, bench)
         self._tree = Tree(dict(shelf.take(shelf.names("/"))))
-        return True
+        return here
 
     def _make(self, step: Step) -> None:
         def make(bench: Bench) -> bool:
@@ -124,7 +133,7 @@ class StageRun:
         files = transforming.convert(told) if isinstance(told, Convert) else transforming.quantize(told)
         return files, transforming.cached and here
 
-    def _shelf(self, origin: Origin | None, bench: Bench) -> tuple[Shelf, str, bool]:
+    def _shelf(self, origin: Origin | Place | None, bench: Bench) -> tuple[Shelf, str, bool]:
         """Return the files that something is taken from, what messages call that, and whether it was here."""
         match origin and self._place(origin):
             case None:
@@ -134,19 +143,19 @@ class StageRun:
             case Context(name=name):
                 folder = cast("Shelf", self._build.contexts[name])
                 return folder, f"the context `{name}`" if name else "the context", True
-            case (Image() | Artifact()) as named:
+            case (Image() | Artifact() | OllamaModel() | LayoutModel()) as named:
                 fetched = _model(named, self._build.platforms, bench)
                 return fetched.tree, fetched.name, fetched.present
-            case (Hub() | Git()) as named:
-                tree, cached = _repository(named, bench)
+            case (Hub() | Git() | Url()) as named:
+                tree, cached = _download(named, bench)
                 return tree, _words(named), cached
             case Scratch():
                 return Tree(), "scratch", True
 
-    def _place(self, origin: Origin) -> Origin:
+    def _place(self, origin: Origin | Place) -> Origin | Place:
         """Return where the files of a context come from that is no folder; any other origin as it is."""
         found = self._build.contexts.get(origin.name) if isinstance(origin, Context) else None
-        return found if isinstance(found, Image | Artifact | Hub | Git) else origin
+        return found if isinstance(found, Place) else origin
 
     def _tell(self, text: str, where: Range, work: Callable[[Bench], bool]) -> None:
         """Do a step's work, tell of it, and give a failure its place."""
@@ -159,12 +168,10 @@ class StageRun:
         bench.reporter.emit(StepBegan(key, shown))
         try:
             cached = work(replace(bench, reporter=listening))
-        except (StoppedError, RecipeError):
+        except StoppedError:
             raise
         except LadingError as error:
-            script = self._build.script
-            error.message = f"{script.at(where)}: {error.message}\n{script.excerpt(where)}"
-            error.args = (error.message,)
+            self._build.script.point(error, where)
             raise
         self._cached += cached
         seconds = round(time.monotonic() - began, 3)
@@ -193,34 +200,51 @@ class _Listening:
         self.inner.emit(event)
 
 
-def _model(origin: Image | Artifact, platforms: Sequence[Platform], bench: Bench) -> Fetched:
-    from lading.build.fetch_model import fetch_model, stored_model  # noqa: PLC0415 - only recipes that name one need it
+def _model(
+    origin: Image | Artifact | OllamaModel | LayoutModel, platforms: Sequence[Platform], bench: Bench
+) -> Fetched:
+    from lading.build.fetch_model import (  # noqa: PLC0415 - only recipes that name one need it
+        fetch_layout,
+        fetch_model,
+        stored_model,
+    )
 
+    if isinstance(origin, LayoutModel):
+        return fetch_layout(origin, platforms, bench)
     bare = origin.bare if isinstance(origin, Image) else None
     stored = stored_model(bare, platforms, bench) if bare else None
     return stored or fetch_model(origin.reference, platforms, bench)
 
 
-def _repository(origin: Hub | Git, bench: Bench) -> tuple[Tree, bool]:
+def _download(origin: Hub | Git | Url, bench: Bench) -> tuple[Tree, bool]:
+    """Return the files of a repository or an archive, or a file by itself, and whether they were here."""
     from lading.build.fetch_git import fetch_git  # noqa: PLC0415 - as above
     from lading.build.fetch_hub import fetch_hub  # noqa: PLC0415 - as above
+    from lading.build.fetch_url import fetch_url  # noqa: PLC0415 - as above
+    from lading.build.unpack import unpack  # noqa: PLC0415 - as above
 
-    files, cached = (
-        fetch_hub(origin, bench) if isinstance(origin, Hub) else fetch_git(origin, bench, keep_git_dir=False)
-    )
+    match origin:
+        case Hub():
+            files, cached = fetch_hub(origin, bench)
+        case Git():
+            files, cached = fetch_git(origin, bench, keep_git_dir=False)
+        case Url():
+            held, here = fetch_url(origin, None, bench)
+            files, cached = unpack(held, bench) or ({origin.name: held}, True)
+            cached = cached and here
     return Tree({f"/{name}": held for name, held in files.items()}), cached
 
 
-def _words(origin: Origin) -> str:
+def _words(origin: Origin | Place) -> str:
     match origin:
         case Image(reference=reference, bare=bare):
             return bare or str(reference)
-        case Artifact(reference=reference):
+        case Artifact(reference=reference) | OllamaModel(reference=reference) | LayoutModel(reference=reference):
             return str(reference)
         case Hub():
             revision = f"@{origin.revision}" if origin.revision else ""
             return f"{origin.hub}://{origin.owner}/{origin.repository}{revision}"
-        case Git(url=url):
+        case Git(url=url) | Url(url=url):
             return url
         case Context(name=name):
             return name

@@ -105,6 +105,15 @@ def choose(shelf: Shelf, path: str, exclude: Iterable[str], what: str) -> tuple[
     return tuple(_without(root, found[root], rules.ignores) for root in sorted(found))
 
 
+def check_name(name: str) -> None:
+    """Raise FormatError for a file's name that no recipe can say, and no image hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        msg = f"the file name `{clean(name)}` is no UTF-8"
+        raise FormatError(msg, hint="rename the file, or leave it out") from None
+
+
 def is_below(name: str, root: str) -> bool:
     """Say whether a path is at or below another."""
     return root in ("/", name) or name.startswith(f"{root}/")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lading.errors import FormatError
 from lading.recipe.command import read_command
-from lading.runtime.settings import Sampling, from_artifact
+from lading.runtime.settings import Sampling, from_artifact, taken
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +30,14 @@ def settings_of(command: Command) -> dict[str, object]:
     said = {one.name: getattr(wished.sampling, one.name) for one in fields(Sampling)}
     said["ctx_size"] = wished.ctx_size
     return {name: value for name, value in sorted(said.items()) if value not in (None, ())}
+
+
+def unheeded(command: Command) -> tuple[str, ...]:
+    """Tell of each setting that an artifact may decide, but not as the command does, and what would be taken."""
+    beyond = ((name, value, taken(name, value)) for name, value in command.parameters)
+    return tuple(
+        f"{name} {value} (it may be {least_to_most})" for name, value, least_to_most in beyond if least_to_most
+    )
 
 
 def template_of(command: Command) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ _KEPT = "interrupted: what whole steps made is kept; the same command goes on th
     "--file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="The recipe; CONTEXT/GGUFPackerfile if not given.",
+    help="The recipe, - for standard input; CONTEXT/GGUFPackerfile if not given.",
 )
 @click.option(
     "--build-arg", "build_args", type=Pair(), metavar="NAME=VALUE", multiple=True, help="Give an ARG this value."
@@ -40,7 +41,7 @@ _KEPT = "interrupted: what whole steps made is kept; the same command goes on th
     type=Pair(),
     metavar="NAME=PLACE",
     multiple=True,
-    help="A further folder, image (docker-image://…), hub's or git repository, for --from=NAME. Repeatable.",
+    help="A further folder, URL, repository or model (oci-layout://…, docker-image://…), for --from=NAME. Repeatable.",
 )
 @click.option("--platform", metavar="OS/ARCH", help="Only for this platform, as in linux/arm64.")
 @click.option(
@@ -74,8 +75,10 @@ def command(app: App, context: Path, *, names: tuple[str, ...], as_json: bool, *
     if said["push"] and not names:
         msg = "--push sends the model to where its names say; give one with -t"
         raise click.UsageError(msg)
+    piped = said["file"] == Path("-")
     wanted = Recipe(
-        file=said["file"] and said["file"].expanduser(),
+        file=Path("<stdin>") if piped else said["file"] and said["file"].expanduser(),
+        stream=sys.stdin.buffer if piped else None,
         build_args=dict(said["build_args"]),
         target=said["target"],
         contexts=dict(said["contexts"]),
@@ -85,7 +88,7 @@ def command(app: App, context: Path, *, names: tuple[str, ...], as_json: bool, *
         allow_pickle=said["allow_pickle"],
     )
     dry_run = said["dry_run"]
-    if said["output"] or said["load"] or said["push"]:
+    if said["output"] is not None or said["load"] or said["push"]:
         from lading.api import check_wishes  # noqa: PLC0415 - as above
 
         check_wishes(names, wanted.formats, output=said["output"], engine=said["load"], push=said["push"])

@@ -13,7 +13,7 @@ import click
 from lading import __version__
 from lading.cli.group import Verbs
 from lading.cli.messages import tell
-from lading.errors import LadingError, RecipeError, StoppedError
+from lading.errors import LadingError, StoppedError
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -84,10 +84,9 @@ def _run() -> int:
 def _explain(error: LadingError | OSError) -> int:
     if isinstance(error, StoppedError):
         return _tell(error.message, error.hint, 128 + error.signal_number, word="")
-    if isinstance(error, RecipeError):
-        return _tell(error.message, error.hint, error.exit_code, word="")  # its place comes first, as with compilers
     if isinstance(error, LadingError):
-        return _tell(error.message, error.hint, error.exit_code)
+        # A place comes first, as with compilers.
+        return _tell(error.message, error.hint, error.exit_code, word="" if error.placed else "error: ")
     if error.errno == errno.ENOSPC and not error.filename:
         return _tell("no space left for the output", "it was written to a full disk", 7)
     name = f"{error.filename}: " if error.filename else ""

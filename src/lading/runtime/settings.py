@@ -126,6 +126,10 @@ _RANGES: dict[str, tuple[type, float, float]] = {
 }
 
 
+_ANY_SEED = ("seed", -1)
+"""How llama-server is told what it does unasked."""
+
+
 def from_words(words: Iterable[tuple[str, str]]) -> dict[str, object]:
     """Read the parameters that a packager gives as name and text; raises UsageError, naming the one that is wrong.
 
@@ -181,6 +185,18 @@ def from_artifact(values: Mapping[str, object]) -> ArtifactSettings:
     ctx_size = taken.pop("ctx_size", None)
     sampling = Sampling(stop=stop, **taken)  # type: ignore[arg-type]  # _in_range gave each the type of its field
     return ArtifactSettings(sampling, None if ctx_size is None else int(ctx_size), tuple(ignored))
+
+
+def taken(raw_name: str, value: object) -> str:
+    """Return what an artifact may set a parameter to, where `value` is something else, as in `256 to 16,777,216`.
+
+    Empty where the value is taken, and where an artifact has no say in the parameter at all.
+    """
+    name = _canonical(raw_name)
+    if name not in _RANGES or _in_range(name, value) is not None or (name, value) == _ANY_SEED:
+        return ""
+    _kind, least, most = _RANGES[name]
+    return f"{least:,} to {most:,}"
 
 
 def _canonical(raw_name: str) -> str:

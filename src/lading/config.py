@@ -202,7 +202,7 @@ def load(environ: Mapping[str, str], *, uid: int | None = None) -> Config:
         transport=transport or DEFAULT_TRANSPORT,
         offline=_flag(environ, "LADING_OFFLINE"),
         api_key=environ.get("LADING_API_KEY") or None,
-        created=_epoch(environ),
+        created=epoch(environ.get("SOURCE_DATE_EPOCH")),
         hubs=_hubs(environ, home),
         network=_network(environ, home, config_home),
         auth_files=_auth_files(environ, home, config_home, user),
@@ -335,9 +335,8 @@ def _flag(environ: Mapping[str, str], name: str) -> bool:
     return value in _TRUE
 
 
-def _epoch(environ: Mapping[str, str]) -> str | None:
-    # reproducible-builds.org: seconds since 1970, the time that artifacts are to carry.
-    text = environ.get("SOURCE_DATE_EPOCH")
+def epoch(text: str | None) -> str | None:
+    """Return what SOURCE_DATE_EPOCH says, in RFC 3339: seconds since 1970 (https://reproducible-builds.org); raises UsageError."""
     if not text:
         return None
     if not text.isdecimal() or int(text) > _LAST_SECOND:

@@ -131,6 +131,17 @@ def test_an_engine_that_is_not_here_is_told_of(lading: CommandLine, context: Pat
     assert "docker is not here" in refused.stderr
 
 
+def test_the_time_of_an_image_is_said_by_an_argument_or_the_environment(lading: CommandLine, context: Path) -> None:
+    timeless = built(lading, "-t", "story:1", context)
+    argued = lading("build", "-t", "story:2", "--build-arg", "SOURCE_DATE_EPOCH=1700000000", context, "--json")
+    assert "no ARG" not in argued.stderr
+    lading.environment["SOURCE_DATE_EPOCH"] = "1700000000"
+    assert (
+        json.loads(argued.stdout)["digest"] == built(lading, "-t", "story:3", context)["digest"] != timeless["digest"]
+    )
+    assert "no number of seconds" in lading("build", "--build-arg", "SOURCE_DATE_EPOCH=now", context, code=2).stderr
+
+
 @pytest.mark.parametrize("place", ["oci-layout:out", "out.tar", "oci-layout:out:named"])
 def test_output_is_an_archive_or_a_layout(lading: CommandLine, context: Path, place: str) -> None:
     document = built(lading, "-t", "story:1", "-o", place, context)

@@ -17,6 +17,7 @@ from lading.artifact.format import PLATFORMS
 from lading.build.bench import Bench, described
 from lading.build.executor import Executor
 from lading.build.stage import count_steps
+from lading.config import epoch
 from lading.digest import Digest
 from lading.errors import FormatError, IntegrityError, NotFoundError
 from lading.events import Noted
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 
 _NAME = "GGUFPackerfile"
 _OTHERS = ("Dockerfile",)
+_EPOCH = "SOURCE_DATE_EPOCH"
+"""A build argument, as with docker, besides the variable of the environment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,8 @@ def build(
     began = time.monotonic()
     tags = tuple(dict.fromkeys(tag_name(name) for name in names))
     rows = tuple(artifact.named(row.name) for row in artifact.several(wanted.formats))
+    said = wanted.build_args.get(_EPOCH)
+    config = replace(session.config, created=epoch(said)) if said else session.config
     for tag in tags:
         check_forms(tag, [row.name for row in rows])
     if not context.is_dir():
@@ -114,7 +119,7 @@ def build(
             store,
             lease,
             session.reporter,
-            session.config,
+            config,
             lambda: session.client,
             environment,
             insecure=session.insecure,
@@ -187,8 +192,8 @@ def _plan(session: Session, read: recipe.Recipe, wanted: Recipe) -> tuple[recipe
             platform = PLATFORMS[0]
             text = f"the recipe is another for each platform: built for {platform.os}/{platform.architecture}"
             session.reporter.emit(Noted(text, warning=True))
-    if plan.unused:
-        text = f"no ARG of the recipe is named {', '.join(map(clean, plan.unused))}"
+    if unused := [name for name in plan.unused if name != _EPOCH]:
+        text = f"no ARG of the recipe is named {', '.join(map(clean, unused))}"
         session.reporter.emit(Noted(text, warning=True))
     return plan, platform
 

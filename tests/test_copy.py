@@ -243,7 +243,7 @@ def test_an_interrupt_leaves_the_parts_and_stops_the_threads(
         raise KeyboardInterrupt
 
     source.before_read = before_read
-    monkeypatch.setattr(copy, "wait", interrupted)
+    monkeypatch.setattr(copy, "await_all", interrupted)
     threads = threading.active_count()
     with pytest.raises(KeyboardInterrupt):
         pull(store, made, source, recorder)

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import signal
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lading import crew
-from lading.crew import Crew
+from lading.crew import Crew, await_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def test_results_come_in_the_order_of_their_items_from_as_many_threads_as_there_may_be() -> None:
@@ -78,3 +83,41 @@ def test_who_gives_up_waits_only_so_long_for_jobs_under_way(monkeypatch: pytest.
     assert not ended.is_set()
     silent.set()
     assert ended.wait(60), "it ends by itself"
+
+
+class Heard(BaseException):
+    """A signal was answered."""
+
+
+@pytest.mark.parametrize(
+    "waiting",
+    [
+        lambda some, work: next(some.map(work, [1])),
+        lambda some, work: await_all([some.submit(work, 1)]),
+    ],
+    ids=["map", "await_all"],
+)
+def test_a_signal_that_wakes_no_waiting_thread_is_answered_all_the_same(
+    waiting: Callable[[Crew, Callable[[int], None]], object],
+) -> None:
+    def answer(_number: int, _frame: object) -> None:
+        raise Heard
+
+    over = threading.Event()
+    answered: list[bool] = []
+
+    def work(_item: int) -> None:
+        # To this thread: the one that waits sleeps on, as after a signal that came just before it slept.
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+        answered.append(over.wait(20))
+
+    before = signal.signal(signal.SIGUSR1, answer)
+    try:
+        with pytest.raises(Heard), Crew(1) as some:
+            try:
+                waiting(some, work)
+            finally:
+                over.set()
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert answered == [True]

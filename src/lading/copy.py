@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 import threading
-from concurrent.futures import FIRST_EXCEPTION, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lading import media
 from lading.content import Redundant
-from lading.crew import Crew
+from lading.crew import Crew, await_all
 from lading.errors import IntegrityError, StoppedError
 from lading.events import Advanced, Finished, Noted, Skipped, Started
 from lading.pace import Paced
@@ -179,7 +178,7 @@ def _move(blobs: tuple[Descriptor, ...], source: Source, put: Put, reporter: Rep
     with Crew(connections.most) as crew:
         jobs = [crew.submit(one, blob) for blob in blobs]
         try:
-            wait(jobs, return_when=FIRST_EXCEPTION)
+            await_all(jobs)
         finally:
             # Also after Ctrl-C in `wait`: the transfers see it at their next chunk.
             if not all(job.done() for job in jobs):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 S = TypeVar("S")
+
+TURN = 0.5
+"""Seconds after which a waiting thread looks about: a signal that comes just before it sleeps does not wake it (CPython)."""
 
 LONGEST = 3.0
 """Seconds that a block which fails gives the jobs under way to end by themselves."""
@@ -52,6 +55,8 @@ class Crew:
         def results() -> Iterator[T]:
             # What is handed out is not held on to: it may be large.
             while jobs:
+                while not jobs[0].done():
+                    wait((jobs[0],), TURN)
                 yield jobs.popleft().result()
 
         return results()
@@ -73,6 +78,14 @@ class Crew:
         while (waiting := self._waiting.get()) is not None:
             _do(*waiting)
             del waiting  # its result may be large, and the next job long in coming
+
+
+def await_all(jobs: Iterable[Future[Any]]) -> None:
+    """Wait until all jobs are done, or one has raised something."""
+    left, failed = set(jobs), False
+    while left and not failed:
+        done, left = wait(left, TURN, return_when=FIRST_EXCEPTION)
+        failed = any(job.exception() for job in done)
 
 
 def _do(job: Future[Any], work: Callable[[], Any]) -> None:

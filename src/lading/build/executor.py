@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lading.build.outcome import Outcome
 from lading.build.stage import Finished, StageRun
-from lading.crew import Crew
+from lading.crew import TURN, Crew
 from lading.errors import StoppedError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class Executor:
                     ready = [stage for stage in waiting if stage.needs <= finished.keys()]
                     waiting = [stage for stage in waiting if stage not in ready]
                     jobs |= {crew.submit(one, stage) for stage in ready}
-                    done, jobs = wait(jobs, return_when=FIRST_COMPLETED)
+                    done, jobs = wait(jobs, TURN, return_when=FIRST_COMPLETED)
                     for job in done:
                         job.result()
             except BaseException:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lading import fs, media
+from lading.crew import Crew
 from lading.errors import LadingError, NotFoundError, StoppedError
 from lading.store.closure import closure
 from lading.store.hashing import hash_file
@@ -128,9 +128,9 @@ def verify(
             return digest, size, Fault(digest, _other_bytes(actual), models)
         return digest, size, None
 
-    with ThreadPoolExecutor(threads) as pool:
+    with Crew(threads) as crew:
         try:
-            for checked in pool.map(check, sorted(sizes, key=sizes.__getitem__, reverse=True)):
+            for checked in crew.map(check, sorted(sizes, key=sizes.__getitem__, reverse=True)):
                 if checked[0] not in gone:
                     yield checked
         finally:

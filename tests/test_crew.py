@@ -3,6 +3,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ from lading import crew
 from lading.crew import Crew, await_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 def test_results_come_in_the_order_of_their_items_from_as_many_threads_as_there_may_be() -> None:
@@ -85,6 +86,14 @@ def test_who_gives_up_waits_only_so_long_for_jobs_under_way(monkeypatch: pytest.
     assert ended.wait(60), "it ends by itself"
 
 
+@contextmanager
+def ending(event: threading.Event) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        event.set()
+
+
 class Heard(BaseException):
     """A signal was answered."""
 
@@ -107,17 +116,15 @@ def test_a_signal_that_wakes_no_waiting_thread_is_answered_all_the_same(
     answered: list[bool] = []
 
     def work(_item: int) -> None:
+        time.sleep(0.2)  # until the other one sleeps
         # To this thread: the one that waits sleeps on, as after a signal that came just before it slept.
         signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
         answered.append(over.wait(20))
 
     before = signal.signal(signal.SIGUSR1, answer)
     try:
-        with pytest.raises(Heard), Crew(1) as some:
-            try:
-                waiting(some, work)
-            finally:
-                over.set()
+        with pytest.raises(Heard), Crew(1) as some, ending(over):
+            waiting(some, work)
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert answered == [True]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from lading.errors import FormatError
 from lading.formats.quote import quote
+from lading.ranges import FileRanges
 
 if TYPE_CHECKING:
     from lading.content import RangeReader
@@ -20,6 +21,8 @@ _FIRST_STEP = 256 * 1024
 # With the ends of windows that are fetched twice, this stays within 1 MiB beyond the header.
 _LAST_STEP = 960 * 1024
 _LARGEST_SURE = 2 * 1024 * 1024
+# A file's windows cost a call each, and small ones lie where the last one lay: larger ones are new pages every time.
+_FILE_STEP = 96 * 1024
 _CHEAP_AGAIN = 4096
 _KEEP_ONE = 4096
 _KEEP_ALL = 1024 * 1024
@@ -47,7 +50,19 @@ class GgufCursor:
     `text_left` is what may still be decoded, in bytes. Raises FormatError beyond `end`.
     """
 
-    __slots__ = ("_base", "_data", "_end", "_keep_left", "_pos", "_reader", "_step", "_u64", "order", "text_left")
+    __slots__ = (
+        "_base",
+        "_data",
+        "_end",
+        "_keep_left",
+        "_pos",
+        "_reader",
+        "_step",
+        "_steps",
+        "_u64",
+        "order",
+        "text_left",
+    )
 
     def __init__(self, reader: RangeReader, offset: int, end: int, *, order: str, text: int) -> None:
         self._reader = reader
@@ -55,7 +70,9 @@ class GgufCursor:
         self._base = offset
         self._pos = 0
         self._data = b""
-        self._step = _FIRST_STEP
+        near = isinstance(reader, FileRanges)
+        self._step = _FILE_STEP if near else _FIRST_STEP
+        self._steps = (_FILE_STEP, 0) if near else (_LAST_STEP, _LARGEST_SURE)
         self._keep_left = _KEEP_ALL
         self.text_left = text
         self.use_order(order)
@@ -90,11 +107,12 @@ class GgufCursor:
         tail = self._data[pos:] if len(self._data) - pos > _CHEAP_AGAIN else b""
         self._data = b""
         start = offset + len(tail)
-        wanted = max(count, min(sure, _LARGEST_SURE)) + self._step - len(tail)
+        last_step, largest_sure = self._steps
+        wanted = max(count, min(sure, largest_sure)) + self._step - len(tail)
         fresh = self._reader.read_at(start, min(wanted, self._end - start))
         while fresh and len(tail) + len(fresh) < count and (more := self._reader.read_at(start + len(fresh), count)):
             fresh += more
-        self._step = min(2 * self._step, _LAST_STEP)
+        self._step = min(2 * self._step, last_step)
         self._data = tail + fresh if tail else fresh
         self._base = offset
         self._pos = 0

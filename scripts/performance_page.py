@@ -22,7 +22,9 @@ the disk is left to finish. Files to be sent are in the page cache of their serv
 seen; CPU is that of the command, not of its server.
 
 A bar is what a figure is held to: it was set before the measuring. `make bench` measures all of this anew on your machine,
-`make performance` writes this page from it.
+`make performance` writes this page from it. Ratios bear a machine that is slow for a while, bars in seconds do not:
+[decision 020](decisions/020-build-and-fit-bars.md) tells what fresh memory cost when this was measured, and
+[015](decisions/015-speed-bars.md) which bars are beyond two cores.
 """
 
 
